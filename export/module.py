@@ -1,0 +1,70 @@
+"""The network every export holds: trained stages assembled into one Extractor."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+
+from sep_tf import config as configuration
+from sep_tf import models
+from sep_tf.config import ExtractConfig, ModelConfig
+from sep_tf.errors import ModelError
+from sep_tf.runtimes import ModelInfo
+from sep_tf.runtimes.keras import CONFIG_ATTRIBUTE
+from sep_tf.training.stages import weights_path
+
+
+def assemble(model_dir: Path, preset: str) -> tuple[models.Extractor, ModelInfo]:
+    """The Extractor with the best weights of stages sin and f0 in `model_dir`.
+
+    Raises:
+      ModelError: a stage has no weights, or they are another preset's.
+    """
+    config = configuration.model_config(preset)
+    model = models.build("extractor", config)
+    for stage, part in (("sin", model.sin), ("f0", model.f0)):
+        path = weights_path(model_dir, stage)
+        if not path.is_file():
+            raise ModelError(f"{path} does not exist: run `sep-tf train --stage={stage}` first")
+        try:
+            part.load_weights(path)
+        except ValueError as error:
+            raise ModelError(f"{path} does not fit preset {preset}: {error}") from error
+    return model, model_info(model, config)
+
+
+def model_info(model: models.Extractor, config: ModelConfig) -> ModelInfo:
+    """What runtimes need to know of a model."""
+    return ModelInfo(
+        system="sin",
+        model=json.loads(json.dumps(config.to_dict())),
+        context=model.context,
+        chunk_frames=ExtractConfig().chunk_frames,
+    )
+
+
+def save_weights(model: models.Extractor, info: ModelInfo, path: Path) -> None:
+    """Writes a .weights.h5 that carries its configuration; complete or not at all."""
+    import h5py
+
+    partial = path.with_name("partial-" + path.name)
+    model.save_weights(partial)
+    with h5py.File(partial, "a") as file:
+        file.attrs[CONFIG_ATTRIBUTE] = json.dumps(vars(info))
+    partial.replace(path)
+
+
+def random_spectrograms(info: ModelInfo, seed: int = 0) -> dict[str, np.ndarray]:
+    """Inputs of the right shapes from band-limited noise, for checks without a data set."""
+    from sep_tf import spectrogram
+    from sep_tf.config import AudioConfig
+
+    audio = AudioConfig()
+    frames = info.chunk_frames + 2 * info.context
+    rng = np.random.default_rng(seed)
+    noise = np.cumsum(rng.standard_normal((frames - 1) * audio.hop_length)) * 1e-3
+    noise = noise - np.convolve(noise, np.ones(400) / 400, mode="same")
+    return {
+        name: spectrogram.magnitude(noise, length, audio.hop_length)
+        for name, length in spectrogram.names(audio).items()
+    }

@@ -1,0 +1,332 @@
+"""Writing audio block by block; a file appears under its name only when it is complete."""
+
+import contextlib
+import math
+import os
+import secrets
+import tempfile
+from collections.abc import Iterator
+from typing import Self
+
+import numpy as np
+import soundfile
+
+from sep_tf import audio_headers
+from sep_tf.errors import SepTfError
+
+StrPath = str | os.PathLike[str]
+
+CLIP_MODES = ("rescale", "clamp", "none")
+
+# Extension -> format and subtype written.
+FORMATS: dict[str, tuple[str, str]] = {
+    ".wav": ("WAV", "PCM_24"),
+    ".flac": ("FLAC", "PCM_24"),
+    ".ogg": ("OGG", "VORBIS"),
+    ".opus": ("OGG", "OPUS"),
+    ".mp3": ("MP3", "MPEG_LAYER_III"),
+    ".aiff": ("AIFF", "PCM_24"),
+    ".aif": ("AIFF", "PCM_24"),
+    ".caf": ("CAF", "PCM_24"),
+    ".w64": ("W64", "PCM_24"),
+}
+_FLOAT_FORMATS = (".wav", ".aiff", ".aif", ".caf", ".w64")
+# Headers of these count bytes in 32 bits; a longer .wav is written as RF64.
+_LIMIT_32_BIT = {"WAV": 0xFFFF_0000, "AIFF": 0xFFFF_0000}
+_SAMPLE_BYTES = {"PCM_16": 2, "PCM_24": 3, "PCM_32": 4, "FLOAT": 4, "DOUBLE": 8}
+# libsndfile crashes on long Ogg writes in one call.
+_WRITE_FRAMES = 16_384
+_SPOOL_FRAMES = 131_072
+
+
+class Writer:
+    """Writes an audio file block by block, as a context manager.
+
+    The file appears, or replaces the one before it, when the block ends well; on any error,
+    Ctrl-C included, nothing of it stays. Integer formats clamp samples beyond full scale.
+
+    Attributes:
+      frames: samples of each channel written so far.
+      peak: largest absolute sample written so far.
+    """
+
+    def __init__(
+        self,
+        path: StrPath,
+        sample_rate: int,
+        channels: int = 1,
+        subtype: str | None = None,
+        expected_frames: int = 0,
+    ) -> None:
+        """Names the output; nothing is made before the `with` block.
+
+        Args:
+          path: its extension names the format, see FORMATS.
+          sample_rate: Hz.
+          channels: at least 1.
+          subtype: libsndfile's name; None for the format's own (24 bit where it has bits).
+          expected_frames: if known, so that a WAV above 4 GiB is written as RF64.
+
+        Raises:
+          SepTfError: unknown extension.
+        """
+        self.path = os.fspath(path)
+        self.sample_rate = sample_rate
+        self.channels = channels
+        self.frames = 0
+        self.peak = 0.0
+        self._format, default = FORMATS[_extension(path)]
+        self._subtype = subtype or default
+        if self._format == "WAV" and not self._fits(expected_frames):
+            self._format = "RF64"
+
+    def __enter__(self) -> Self:
+        """Raises SepTfError where the file cannot be made."""
+        self._temporary = _make_temporary(self.path)
+        try:
+            self._file = soundfile.SoundFile(
+                os.fsencode(self._temporary),
+                "w",
+                self.sample_rate,
+                self.channels,
+                self._subtype,
+                format=self._format,
+            )
+        except BaseException as error:
+            _remove(self._temporary)
+            if not isinstance(error, soundfile.LibsndfileError | ValueError):
+                raise
+            raise SepTfError(
+                f"{self.path}: {self._format} ({self._subtype}) cannot hold "
+                f"{self.channels} channel(s) at {self.sample_rate} Hz"
+            ) from error
+        return self
+
+    def write(self, block: np.ndarray) -> None:
+        """Appends float [n] or [n, channels].
+
+        Raises:
+          SepTfError: the disk is full, or the format cannot hold a file this long.
+        """
+        if not self._fits(self.frames + len(block)):
+            raise SepTfError(f"{self.path}: too long for a {self._format} file, use .flac or .w64")
+        if len(block):
+            self.peak = max(self.peak, float(np.abs(block).max()))
+        try:
+            for start in range(0, len(block), _WRITE_FRAMES):
+                self._file.write(block[start : start + _WRITE_FRAMES])
+        # soundfile asserts that everything was written.
+        except (soundfile.LibsndfileError, AssertionError) as error:
+            raise SepTfError(f"{self.path}: cannot be written, the disk may be full") from error
+        self.frames += len(block)
+
+    def __exit__(self, kind, error, trace) -> None:
+        try:
+            self._file.close()
+            if kind is None:
+                self._verify()
+                _put(self._temporary, self.path)
+        finally:
+            _remove(self._temporary)
+
+    def _fits(self, frames: int) -> bool:
+        limit = _LIMIT_32_BIT.get(self._format)
+        return not limit or frames * self.channels * _SAMPLE_BYTES.get(self._subtype, 0) < limit
+
+    def _verify(self) -> None:
+        """Reads the header back: a full disk can pass libsndfile unnoticed."""
+        with open(self._temporary, "rb") as file:
+            complete = audio_headers.missing(file) is None
+        if complete and self.frames:
+            try:
+                complete = soundfile.info(os.fsencode(self._temporary)).frames == self.frames
+            except soundfile.LibsndfileError:
+                complete = False
+        if not complete:
+            raise SepTfError(f"{self.path}: not written completely, the disk may be full")
+
+
+class VoiceWriter:
+    """Writes a mono voice and sees to samples beyond full scale, as a context manager.
+
+    `rescale` needs the peak of the whole voice: samples wait in an unnamed float file in the
+    output's folder, and the output is made of them, block by block, at the end.
+
+    Attributes:
+      frames: samples written so far.
+      peak: largest absolute sample written so far, before any gain.
+      gain: what the voice was multiplied by, known after the `with` block; 1 for no change.
+    """
+
+    def __init__(self, path: StrPath, sample_rate: int, clip: str = "rescale") -> None:
+        """Names the output; nothing is made before the `with` block.
+
+        Args:
+          path: output; its extension names the format.
+          sample_rate: Hz.
+          clip: "rescale" (divide the whole voice by its peak if that is above 1), "clamp" (limit
+            samples to full scale) or "none" (leave them, in a float file).
+
+        Raises:
+          SepTfError: unknown extension or clip mode, "none" in a format without float samples.
+        """
+        self.path = os.fspath(path)
+        self.sample_rate = sample_rate
+        self.frames = 0
+        self.peak = 0.0
+        self.gain = 1.0
+        self._clip = clip
+        self._subtype = _clip_subtype(path, clip)
+
+    def __enter__(self) -> Self:
+        """Raises SepTfError where the output cannot be made, before any work is done."""
+        check_output(self.path, self.sample_rate, self._clip)
+        folder = os.path.dirname(os.path.realpath(self.path))
+        try:
+            self._spool = tempfile.TemporaryFile(dir=folder, prefix=".sep-tf-")
+        except OSError as error:
+            raise _unwritable(self.path, error) from error
+        return self
+
+    def write(self, block: np.ndarray) -> None:
+        """Appends float [n].
+
+        Raises:
+          SepTfError: the disk is full.
+          ValueError: not one channel, or not finite.
+        """
+        block = np.ascontiguousarray(block, np.float32)
+        if block.ndim != 1 or not np.isfinite(block).all():
+            raise ValueError(f"a voice is finite samples of one channel, got {block.shape}")
+        if len(block):
+            self.peak = max(self.peak, float(np.abs(block).max()))
+        try:
+            self._spool.write(block.data)
+        except OSError as error:
+            raise _unwritable(self.path, error) from error
+        self.frames += len(block)
+
+    def __exit__(self, kind, error, trace) -> None:
+        with self._spool:
+            if kind is None:
+                self._finish()
+
+    def _finish(self) -> None:
+        # Dividing by the peak never exceeds 1; multiplying by its rounded inverse may.
+        divisor = np.float32(self.peak if self._clip == "rescale" and self.peak > 1 else 1)
+        self.gain = 1.0 / float(divisor)
+        try:
+            self._spool.seek(0)
+        except OSError as error:
+            raise _unwritable(self.path, error) from error
+        writer = Writer(self.path, self.sample_rate, 1, self._subtype, self.frames)
+        with writer:
+            while data := self._spool.read(4 * _SPOOL_FRAMES):
+                block = np.frombuffer(data, np.float32) / divisor
+                writer.write(np.clip(block, -1, 1) if self._clip == "clamp" else block)
+
+
+def check_output(path: StrPath, sample_rate: int, clip: str = "rescale") -> None:
+    """Tries whether a voice can be written there, and leaves nothing behind.
+
+    Raises:
+      SepTfError: unknown extension or clip mode, missing or unwritable folder, a rate or clip
+        mode that the format cannot hold.
+    """
+
+    class Tried(Exception):
+        pass
+
+    with contextlib.suppress(Tried), Writer(path, sample_rate, 1, _clip_subtype(path, clip)):
+        raise Tried
+
+
+def check_writable(path: StrPath) -> None:
+    """Raises SepTfError where no file can be made or replaced; leaves nothing behind."""
+    _remove(_make_temporary(path))
+
+
+def clip_note(peak: float, clip: str) -> str | None:
+    """What the user is told about samples beyond full scale; None if there were none."""
+    if not peak > 1:
+        return None
+    done = {
+        "rescale": f"the whole voice was divided by {peak:.4g}",
+        "clamp": "what was beyond it was cut off",
+        "none": "written as it is, in floating point",
+    }[clip]
+    return f"the voice peaks {20 * math.log10(peak):.2g} dB above full scale: {done}"
+
+
+@contextlib.contextmanager
+def replacing(path: StrPath) -> Iterator[str]:
+    """Yields a hidden temporary path beside `path`, which replaces it when the block ends well.
+
+    On any error, Ctrl-C included, the temporary file is removed and `path` is left as it was.
+
+    Raises:
+      SepTfError: the folder is missing or cannot be written to, or `path` is a folder.
+    """
+    temporary = _make_temporary(path)
+    try:
+        yield temporary
+        _put(temporary, path)
+    finally:
+        _remove(temporary)
+
+
+def _extension(path: StrPath) -> str:
+    extension = os.path.splitext(os.fspath(path))[1].lower()
+    if extension not in FORMATS:
+        raise SepTfError(
+            f"{path}: unknown output format '{extension}', expected one of: {', '.join(FORMATS)}"
+        )
+    return extension
+
+
+def _clip_subtype(path: StrPath, clip: str) -> str | None:
+    if clip not in CLIP_MODES:
+        raise SepTfError(f"unknown clip mode '{clip}', expected one of: {', '.join(CLIP_MODES)}")
+    if clip != "none":
+        return None
+    if _extension(path) not in _FLOAT_FORMATS:
+        raise SepTfError(
+            f"{path}: clip mode 'none' needs a format with float samples: "
+            f"{', '.join(_FLOAT_FORMATS)}"
+        )
+    return "FLOAT"
+
+
+def _make_temporary(path: StrPath) -> str:
+    """An empty hidden file in the folder of `path`."""
+    final = os.path.realpath(path)
+    if os.path.isdir(final) or os.fspath(path).endswith(os.sep):
+        raise SepTfError(f"{path}: cannot be written: is a folder")
+    # Short, whatever the length of the name: names end at 255 bytes.
+    temporary = os.path.join(os.path.dirname(final), f".sep-tf-{secrets.token_hex(6)}.part")
+    try:
+        with contextlib.suppress(FileNotFoundError):
+            os.stat(final)  # a name too long for the disk fails here, not when all is done
+        os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
+    except OSError as error:
+        raise _unwritable(path, error) from error
+    return temporary
+
+
+def _put(temporary: str, path: StrPath) -> None:
+    try:
+        os.replace(temporary, os.path.realpath(path))  # a link stays a link
+    except OSError as error:
+        raise _unwritable(path, error) from error
+
+
+def _remove(temporary: str) -> None:
+    with contextlib.suppress(OSError):
+        os.unlink(temporary)
+
+
+def _unwritable(path: StrPath, error: OSError) -> SepTfError:
+    reason = error.strerror or "unknown reason"
+    if isinstance(error, FileNotFoundError):
+        reason = "its folder does not exist"
+    return SepTfError(f"{path}: cannot be written: {reason[0].lower()}{reason[1:]}")

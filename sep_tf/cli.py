@@ -1,0 +1,301 @@
+"""`sep-tf VERB`: the table of programs, and what every one of them shares.
+
+A program is a module with absl flags of its own and a `run(argv) -> int`; `Program` gives it a
+quick `--help`, one-line errors and exit codes: 0, 1 (error), 130 (Ctrl-C), 143 (SIGTERM).
+Nothing heavier than absl is imported here.
+"""
+
+import contextlib
+import difflib
+import importlib
+import os
+import re
+import signal
+import sys
+import textwrap
+import threading
+from collections.abc import Callable, Iterator
+
+from absl import flags
+
+import sep_tf
+from sep_tf.errors import SepTfError
+
+# verb -> (module, what it does)
+VERBS: dict[str, tuple[str, str]] = {
+    "extract": ("sep_tf.extract", "extract the singing voice from songs"),
+    "resynth": ("sep_tf.resynth", "analyse and re-synthesise a clean voice: the upper bound"),
+    "build": ("tfrecords.build", "turn a manifest of songs into TFRecord shards"),
+    "train": ("sep_tf.train", "train the networks, stage by stage"),
+    "evaluate": ("sep_tf.evaluate", "measure systems on a test set"),
+    "export": ("export.__main__", "export trained weights for other runtimes"),
+    "info": ("sep_tf.info", "versions, devices and bundled models, for bug reports"),
+}
+
+# Packages that only an extra installs, for the line that says how to get them.
+_EXTRAS = {
+    "tensorflow": "train",
+    "keras": "train",
+    "tensorflow_io": "train",
+    "apache_beam": "data",
+    "matplotlib": "eval",
+    "mir_eval": "eval",
+}
+
+
+class UsageError(SepTfError):
+    """Flags or arguments that make no sense."""
+
+
+class Terminated(BaseException):
+    """SIGTERM, raised in the main thread so that `with` blocks remove their temporary files."""
+
+
+class Program:
+    """One verb: its flags, its help, and how it ends.
+
+    Attributes:
+      name: the verb.
+      flags: the program's own absl flags; define on it with `flag_values=`.
+    """
+
+    def __init__(self, name: str, usage: str, description: str, catch_sigterm: bool = True) -> None:
+        """Makes a program without flags yet.
+
+        Args:
+          name: the verb.
+          usage: what follows the verb, for example "SONG... [flags]".
+          description: a sentence or a few for `--help`.
+          catch_sigterm: SIGTERM ends the program with 143; False if it has a handler of its own.
+        """
+        self.name = name
+        self.flags = flags.FlagValues()
+        self.flags.set_gnu_getopt(True)  # flags and inputs in any order
+        self._usage = usage
+        self._description = description
+        self._catch_sigterm = catch_sigterm
+
+    def run(self, main: Callable[[list[str]], int | None], argv: list[str] | None = None) -> int:
+        """Parses flags, calls main with the positional arguments, returns the exit code.
+
+        Args:
+          main: takes the positional arguments; returns an exit code or None for 0.
+          argv: arguments without the program's name; None for those of the process.
+        """
+        argv = sys.argv[1:] if argv is None else list(argv)
+        _tolerate_any_file_name()
+        try:
+            if _asks(argv, "--help", "-help", "-h", "--helpfull", "--helpshort"):
+                print(self.help(), flush=True)
+                return 0
+            if _asks(argv, "--version"):
+                print(version_line(), flush=True)
+                return 0
+            with _sigterm_raises() if self._catch_sigterm else contextlib.nullcontext():
+                code = main(self._parse(argv)) or 0
+                sys.stdout.flush()
+                return code
+        except BrokenPipeError:
+            return _reader_left()
+        except (SepTfError, OSError, MemoryError) as error:
+            return self.error_line(describe(error))
+        except ModuleNotFoundError as error:
+            return self.error_line(_missing_package(error))
+        except KeyboardInterrupt:
+            return self.error_line("interrupted", 130)
+        except Terminated:
+            return self.error_line("terminated", 143)
+
+    def help(self) -> str:
+        """The text of `--help`: usage, description and every flag with its default."""
+        lines = [f"usage: sep-tf {self.name} {self._usage}", ""]
+        lines += textwrap.wrap(self._description, 96)
+        lines += ["", "flags:"]
+        for name in sorted(self.flags):
+            lines += _flag_help(self.flags[name])
+        lines += [
+            "  --flagfile=FILE",
+            "      read flags from a file, one a line; # starts a comment",
+            "  --help, --version",
+        ]
+        return "\n".join(lines)
+
+    def given_flags(self) -> str:
+        """The flags that were given, as they would be typed again."""
+        given = (self.flags[name] for name in self.flags if self.flags[name].present)
+        return " ".join(flag.serialize() for flag in given)
+
+    def _parse(self, argv: list[str]) -> list[str]:
+        """Sets the flags; returns the positional arguments.
+
+        Raises:
+          UsageError: an unknown flag, a value that does not parse, a flag file that is not there.
+        """
+        for name in self.flags:
+            self.flags[name].unparse()  # a second run in one process starts from the defaults
+        try:
+            return self.flags([self.name, *argv])[1:]
+        except flags.UnrecognizedFlagError as error:
+            raise UsageError(_unknown_flag(error.flagname, list(self.flags))) from error
+        except (flags.Error, ValueError) as error:
+            raise UsageError(_flag_error(str(error))) from error
+
+    def error_line(self, message: str, code: int = 1) -> int:
+        """Prints the error on stderr in one line; returns the exit code."""
+        with contextlib.suppress(OSError):
+            print(f"sep-tf {self.name}: error: {_one_line(message)}", file=sys.stderr, flush=True)
+        return code
+
+    def note(self, message: str) -> None:
+        """Prints what the user should know on stderr in one line."""
+        print(f"sep-tf {self.name}: {_one_line(message)}", file=sys.stderr, flush=True)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """The console script: runs the verb, returns its exit code."""
+    argv = sys.argv[1:] if argv is None else list(argv)
+    verb = argv[0] if argv else "--help"
+    try:
+        if verb in ("--help", "-h", "-help", "help"):
+            print(overview(), flush=True)
+            return 0 if argv else 1
+        if verb in ("--version", "version"):
+            print(version_line(), flush=True)
+            return 0
+    except BrokenPipeError:
+        return _reader_left()
+    if verb not in VERBS:
+        close = _did_you_mean(verb, VERBS)
+        print(
+            f"sep-tf: error: unknown verb '{_one_line(verb)}'{close}, expected one of: "
+            f"{', '.join(VERBS)}",
+            file=sys.stderr,
+        )
+        return 1
+    return run_module(verb, VERBS[verb][0], argv[1:])
+
+
+def run_module(verb: str, module: str, argv: list[str]) -> int:
+    """Imports the program and runs it; a missing package or early Ctrl-C ends in one line."""
+    try:
+        program = importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        print(f"sep-tf {verb}: error: {_missing_package(error)}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    return program.run(argv)
+
+
+def overview() -> str:
+    """The help of `sep-tf` itself."""
+    lines = ["usage: sep-tf VERB [arguments]", ""]
+    lines += [f"  {verb:<10}{summary}" for verb, (_, summary) in VERBS.items()]
+    return "\n".join([*lines, "", "`sep-tf VERB --help` lists the flags of a verb."])
+
+
+def version_line() -> str:
+    """For example "sep-tf 0.1.0"."""
+    return f"sep-tf {sep_tf.__version__}"
+
+
+def quiet_tensorflow() -> None:
+    """Keeps TensorFlow's start-up log off the screen; programs call it before they import it."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    os.environ.setdefault("KERAS_BACKEND", "tensorflow")
+
+
+def _flag_help(flag: flags.Flag) -> list[str]:
+    if flag.boolean:
+        head = f"  --[no]{flag.name}"
+    else:
+        values = getattr(flag.parser, "enum_values", None)
+        kind = "|".join(values) if values else flag.flag_type().split(" ")[-1].upper()
+        head = f"  --{flag.name}={kind}"
+    if flag.default is not None and flag.default != []:
+        head += f"  (default: {flag.default_as_str.strip(chr(39))})"
+    if isinstance(flag, flags.MultiFlag):
+        head += "  (repeatable)"
+    text = re.sub(r";\s+repeat this option.*", "", flag.help or "", flags=re.DOTALL)
+    if text.startswith("<"):  # enum values, shown above
+        text = text.split(">: ", 1)[-1]
+    indent = " " * 6
+    return [head, *textwrap.wrap(text, 96, initial_indent=indent, subsequent_indent=indent)]
+
+
+def _unknown_flag(name: str, known: list[str]) -> str:
+    return f"unknown flag --{name}{_did_you_mean(name, known, '--')}"
+
+
+def _flag_error(message: str) -> str:
+    """Takes absl's decoration off: "ERROR::", tuples, "[Errno 2]"."""
+    message = re.sub(r"\('([^']*)', '([^']*)'\)$", r"\1", message)
+    return re.sub(r"^ERROR:: |\[Errno \d+\] ", "", message)
+
+
+def _did_you_mean(word: str, known: "list[str] | dict", prefix: str = "") -> str:
+    close = difflib.get_close_matches(word, list(known), n=1)
+    return f" (did you mean {prefix}{close[0]}?)" if close else ""
+
+
+def _asks(argv: list[str], *names: str) -> bool:
+    """Whether one of the flags stands among argv, before any `--`."""
+    until = argv.index("--") if "--" in argv else len(argv)
+    return any(name in argv[:until] for name in names)
+
+
+def describe(error: BaseException) -> str:
+    """What went wrong, in one line for the user."""
+    if isinstance(error, OSError) and error.strerror:
+        where = f"{error.filename}: " if error.filename is not None else ""
+        return _one_line(f"{where}{error.strerror}")
+    if isinstance(error, MemoryError):
+        return "out of memory"
+    return _one_line(str(error) or type(error).__name__)
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())
+
+
+def _missing_package(error: ModuleNotFoundError) -> str:
+    """How to install what is missing; raises the error again if it is none of the extras."""
+    package = (error.name or "").split(".")[0]
+    if package not in _EXTRAS:
+        raise error
+    return f"needs {package}, which is not installed: pip install 'sep_tf[{_EXTRAS[package]}]'"
+
+
+def _tolerate_any_file_name() -> None:
+    """File names need not be valid UTF-8: print them escaped instead of failing."""
+    with contextlib.suppress(AttributeError, ValueError):
+        sys.stdout.reconfigure(errors="backslashreplace")
+
+
+def _reader_left() -> int:
+    """The reader of a pipe is gone, as in `sep-tf info | head -1`: end without a word."""
+    with contextlib.suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 141
+
+
+@contextlib.contextmanager
+def _sigterm_raises() -> Iterator[None]:
+    """Within, SIGTERM raises Terminated; only possible in the main thread."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def handler(signum: int, frame: object) -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # a second one would cut cleaning up short
+        raise Terminated
+
+    before = signal.signal(signal.SIGTERM, handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,188 @@
+"""Every constant of the project, in frozen dataclasses: one home for each.
+
+Section numbers refer to Chandna et al., "Content based singing voice extraction
+from a musical mixture" (ICASSP 2020).
+"""
+
+import dataclasses
+import json
+from typing import Any, Self
+
+from sep_tf.errors import SepTfError
+
+
+class ConfigError(SepTfError):
+    """A configuration that does not hold together; the message is one clear line."""
+
+
+class _Config:
+    """Shared by the dataclasses below: JSON-ready dictionaries, unknown keys refused."""
+
+    def to_dict(self) -> dict[str, Any]:
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Self:
+        """Builds the configuration; raises ConfigError on a key it does not know."""
+        known = {field.name for field in dataclasses.fields(cls)}
+        unknown = sorted(set(values) - known)
+        if unknown:
+            raise ConfigError(f"{cls.__name__}: unknown key {', '.join(unknown)}")
+        # JSON turns tuples into lists; frozen dataclasses need the tuples back to stay hashable.
+        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+
+
+@dataclasses.dataclass(frozen=True)
+class AudioConfig(_Config):
+    """Signals and vocoder features (section 4.1)."""
+
+    sample_rate: int = 32_000
+    hop_length: int = 160
+    fft_length: int = 1024
+    f0_fft_length: int = 4096
+    world_fft_length: int = 2048
+    f0_floor: float = 50.0
+    f0_ceil: float = 1100.0
+    envelope_size: int = 60
+    aperiodicity_size: int = 4
+    # Frames whose level is below this (dBFS) are silent and never voiced.
+    gate_db: float = -60.0
+    # Spectral envelopes (power) are floored here before they are coded.
+    power_floor: float = 1e-9
+
+    @property
+    def feature_size(self) -> int:
+        return self.envelope_size + self.aperiodicity_size
+
+    @property
+    def bins(self) -> int:
+        return self.fft_length // 2 + 1
+
+    @property
+    def f0_bins(self) -> int:
+        return self.f0_fft_length // 2 + 1
+
+    @property
+    def frames_per_second(self) -> float:
+        return self.sample_rate / self.hop_length
+
+    @property
+    def frame_period_ms(self) -> float:
+        return 1000.0 * self.hop_length / self.sample_rate
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelConfig(_Config):
+    """Sizes of the networks of one preset (section 3; DESIGN of the `lite` preset).
+
+    `*_dilations` has one entry a residual convolution of width `*_width`.
+    """
+
+    preset: str = "lite"
+    kernel_size: int = 3
+    # The content code: one vector every 16 frames, 64 wide (AutoVC, section 3).
+    code_hop: int = 16
+    code_size: int = 64
+    encoder_width: int = 192
+    encoder_dilations: tuple[int, ...] = (1, 2, 4, 8, 16, 1, 2, 4)
+    decoder_width: int = 192
+    decoder_dilations: tuple[int, ...] = (1, 2, 4, 8, 16, 1, 2, 4, 8, 16)
+    postnet_width: int = 128
+    # F0: harmonics stacked in front of convolutions over pitch, then over time.
+    f0_harmonics: tuple[float, ...] = (0.5, 1, 2, 3, 4, 5, 6, 7)
+    f0_pitch_channels: tuple[int, ...] = (12, 16, 16, 8)
+    f0_width: int = 160
+    f0_dilations: tuple[int, ...] = (1, 2, 4, 8, 16, 1, 2, 4)
+
+
+PRESETS: dict[str, ModelConfig] = {
+    "lite": ModelConfig(),
+    # Random weights, for tests of everything around the network.
+    "tiny": ModelConfig(
+        preset="tiny",
+        encoder_width=8,
+        encoder_dilations=(1, 2),
+        decoder_width=8,
+        decoder_dilations=(1, 2),
+        postnet_width=8,
+        f0_harmonics=(1, 2),
+        f0_pitch_channels=(4,),
+        f0_width=8,
+        f0_dilations=(1, 2),
+    ),
+}
+
+
+def model_config(preset: str) -> ModelConfig:
+    """Returns the preset's configuration; raises ConfigError on an unknown name."""
+    if preset not in PRESETS:
+        raise ConfigError(f"unknown preset '{preset}', expected one of: {', '.join(PRESETS)}")
+    return PRESETS[preset]
+
+
+@dataclasses.dataclass(frozen=True)
+class RecordConfig(_Config):
+    """What a TFRecord example holds."""
+
+    # Bumped whenever the meaning of a stored field changes.
+    schema_version: int = 1
+    # Longest piece of a song in one example, in frames (4 s).
+    chunk_frames: int = 800
+    # Samples beyond the piece on both sides: half of the longest analysis window.
+    margin: int = 2048
+
+
+@dataclasses.dataclass(frozen=True)
+class AugmentConfig(_Config):
+    """Random levels of the mixtures made in training.
+
+    The paper (section 4.2) draws linear gains; corpora recorded at different levels need
+    them relative to each recording's own level, so levels are drawn in dB.
+    """
+
+    vocals_db: tuple[float, float] = (-34.0, -12.0)
+    # Vocals over backing; below -3 dB the voice is hard to hear, above 12 dB it is almost solo.
+    snr_db: tuple[float, float] = (-6.0, 12.0)
+    backing_free: float = 0.04
+    vocal_free: float = 0.06
+    # Playback speed of the vocals: other melodies and tracts; f0 only, features do not follow it.
+    speed: tuple[float, float] = (1.0, 1.0)
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainConfig(_Config):
+    """One training stage (section 4.2)."""
+
+    stage: str = "sin"
+    preset: str = "lite"
+    batch_size: int = 30
+    phrase_frames: int = 128
+    steps: int = 6000
+    learning_rate: float = 1e-3
+    clip_norm: float = 1.0
+    validate_every: int = 500
+    validation_batches: int = 20
+    # Early stopping: validations without a better loss.
+    patience: int = 6
+    content_weight: float = 1.0
+    seed: int = 1
+
+
+@dataclasses.dataclass(frozen=True)
+class ExtractConfig(_Config):
+    """Defaults shared by the command line and the Python API."""
+
+    system: str = "sin"
+    runtime: str = "auto"
+    model: str = "sin-lite"
+    f0: str = "model"
+    clip: str = "rescale"
+    # Frames run through the network at once, without their context (12.8 s).
+    chunk_frames: int = 2560
+    # Voicing probability above which a frame is sung.
+    voicing_threshold: float = 0.5
+
+
+def dumps(config: _Config) -> str:
+    """The configuration as indented JSON, keys sorted."""
+    return json.dumps(config.to_dict(), indent=2, sort_keys=True) + "\n"

@@ -1,0 +1,94 @@
+"""Integer frame arithmetic, chunk plans and weighted overlap-add. Pure numpy."""
+
+import dataclasses
+from collections.abc import Iterator
+
+import numpy as np
+
+
+def frame_count(n_samples: int, hop: int) -> int:
+    """Frames of a signal: 1 + n_samples // hop, the same count WORLD gives."""
+    if n_samples < 0:
+        raise ValueError(f"a signal cannot have {n_samples} samples")
+    return 1 + n_samples // hop
+
+
+def frame_signal(audio: np.ndarray, length: int, hop: int) -> np.ndarray:
+    """Overlapping frames, frame t centred on sample hop*t, zeros beyond the ends.
+
+    Args:
+      audio: [samples].
+      length: window length in samples, even.
+      hop: samples between frames.
+
+    Returns:
+      A copy-free view [1 + samples // hop, length] of the padded signal.
+    """
+    padded = np.pad(audio, (length // 2, length // 2))
+    windows = np.lib.stride_tricks.sliding_window_view(padded, length)
+    return windows[::hop][: frame_count(len(audio), hop)]
+
+
+@dataclasses.dataclass(frozen=True)
+class Chunk:
+    """Frames start..stop of a song, read with context as first..last; all end-exclusive.
+
+    `first` is negative at the beginning of the song; what lies outside it is zeros.
+    """
+
+    start: int
+    stop: int
+    first: int
+    last: int
+
+    @property
+    def keep(self) -> slice:
+        """Where start..stop lies within first..last."""
+        return slice(self.start - self.first, self.stop - self.first)
+
+
+def plan_chunks(n_frames: int, size: int, context: int, align: int = 16) -> Iterator[Chunk]:
+    """Cuts n_frames into chunks of `size` frames with `context` frames around each.
+
+    Starts are multiples of `align`, the hop of the content code, so that blocks of the code
+    fall on the same frames in every chunk as in the whole song; all chunks have equal length.
+    """
+    if size % align or context % align:
+        raise ValueError(f"size {size} and context {context} must be multiples of {align}")
+    for start in range(0, n_frames, size):
+        stop = min(start + size, n_frames)
+        yield Chunk(start, stop, start - context, start + size + context)
+
+
+def overlap_add(chunks: list[tuple[int, np.ndarray]], n_frames: int, fade: int) -> np.ndarray:
+    """Weighted overlap-add in feature space; weights are summed and divided out once.
+
+    Args:
+      chunks: (first frame, values [T, ...]) pairs that cover every frame.
+      n_frames: frames of the result.
+      fade: length in frames of the linear ramp at both ends of each chunk.
+
+    Returns:
+      [n_frames, ...].
+
+    Raises:
+      ValueError: frames are left without any chunk.
+    """
+    if not chunks:
+        raise ValueError("no chunks to overlap")
+    shape = (n_frames, *chunks[0][1].shape[1:])
+    total = np.zeros(shape, np.float64)
+    weight = np.zeros(n_frames, np.float64)
+    for first, values in chunks:
+        length = len(values)
+        position = np.arange(length)
+        ramp = np.minimum(position + 1, length - position) / (fade + 1)
+        ramp = np.minimum(ramp, 1.0)
+        lo, hi = max(first, 0), min(first + length, n_frames)
+        inner = slice(lo - first, hi - first)
+        trailing = (slice(None),) + (None,) * (values.ndim - 1)
+        total[lo:hi] += values[inner] * ramp[inner][trailing]
+        weight[lo:hi] += ramp[inner]
+    if n_frames and weight.min() <= 0:
+        raise ValueError(f"frame {int(weight.argmin())} is covered by no chunk")
+    return (total / weight[(slice(None),) + (None,) * (total.ndim - 1)]).astype(np.float32)

@@ -1,0 +1,102 @@
+"""`sep-tf info`: what a bug report needs to know."""
+
+import importlib.metadata
+import importlib.util
+import json
+import os
+import pathlib
+import platform
+import sys
+
+from absl import flags
+
+from sep_tf import cli
+
+PACKAGES = (
+    *("numpy", "soundfile", "soxr", "pyworld", "absl-py", "ai-edge-litert", "tqdm", "setuptools"),
+    *("tensorflow", "keras", "tensorflow-io", "apache-beam", "matplotlib", "mir_eval"),
+)
+PRESETS = pathlib.Path(__file__).parent / "presets"
+
+PROGRAM = cli.Program(
+    "info",
+    "[--devices]",
+    "Prints versions, the platform and the bundled models with their scores.",
+)
+FLAGS = PROGRAM.flags
+flags.DEFINE_bool(
+    "devices", False, "Also list TensorFlow's devices; imports it.", flag_values=FLAGS
+)
+
+
+def main(args: list[str]) -> int:
+    """Prints the report."""
+    if args:
+        raise cli.UsageError(f"takes no arguments, got {args[0]}")
+    print(cli.version_line())
+    print(f"python {platform.python_version()}, {platform.platform()}, {os.cpu_count()} CPUs")
+    for package in PACKAGES:
+        print(f"{package} {_version(package)}")
+    print(f"libsndfile {_libsndfile()}")
+    if FLAGS.devices:
+        for line in _devices():
+            print(line)
+    print("models:")
+    for line in model_lines(PRESETS) or ["none bundled"]:
+        print(f"  {line}")
+    return 0
+
+
+def model_lines(folder: pathlib.Path) -> list[str]:
+    """One line for each model described by a JSON file of the folder: name, system, scores."""
+    lines = []
+    for path in sorted(folder.glob("*.json")):
+        try:
+            described = json.loads(path.read_text(encoding="utf-8"))
+            scores = described.get("scores") or {}
+            words = [f"{key}={described[key]}" for key in ("system", "preset") if key in described]
+        except (OSError, ValueError, AttributeError) as error:
+            lines.append(f"{path.stem}: its description cannot be read ({error})")
+            continue
+        words += [f"{name}={value}" for name, value in scores.items()]
+        lines.append(" ".join([f"{path.stem}:", *words]))
+    return lines
+
+
+def _version(package: str) -> str:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return "not installed"
+
+
+def _libsndfile() -> str:
+    try:
+        import soundfile
+    except (ImportError, OSError) as error:
+        return f"does not load: {error}"
+    return soundfile.__libsndfile_version__
+
+
+def _devices() -> list[str]:
+    if importlib.util.find_spec("tensorflow") is None:
+        return ["devices: TensorFlow is not installed"]
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    import tensorflow as tf
+
+    devices = tf.config.list_physical_devices()
+    return [f"device {d.name} ({_device_name(tf, d)})" for d in devices]
+
+
+def _device_name(tf, device) -> str:
+    details = tf.config.experimental.get_device_details(device)
+    return details.get("device_name", device.device_type)
+
+
+def run(argv: list[str] | None = None) -> int:
+    """Runs the program; returns its exit code."""
+    return PROGRAM.run(main, argv)
+
+
+if __name__ == "__main__":
+    sys.exit(run())

@@ -1,0 +1,254 @@
+"""What programs that turn audio files into audio files share: which files, to where, in turn."""
+
+import contextlib
+import dataclasses
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator
+from typing import Protocol
+
+from sep_tf import audio_io, cli
+from sep_tf.errors import ModelError, SepTfError
+
+# Looked for in folders; those that need converting first are reported, not passed over.
+AUDIO_EXTENSIONS = (
+    *(".wav", ".wave", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".aifc"),
+    *(".au", ".snd", ".caf", ".w64", ".rf64", ".m4a", ".aac", ".wma"),
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Job:
+    """One input and its output.
+
+    Attributes:
+      source: input file.
+      target: output file.
+      root: folder that is made for the outputs if it is new; None where none is asked for.
+    """
+
+    source: str
+    target: str
+    root: str | None = None
+
+
+class Outcome(Protocol):
+    """What is known of a finished job: seconds of audio, its peak before any gain."""
+
+    seconds: float
+    peak: float
+
+
+Progress = Callable[[float, float], None]
+
+
+def find_inputs(paths: list[str]) -> list[tuple[str, str]]:
+    """Files of all paths, folders searched with their subfolders, each file once.
+
+    Returns:
+      (file, its path relative to the folder it was found in) pairs, sorted within a folder. A
+      folder without audio among other inputs stands for itself, and fails when its turn comes.
+
+    Raises:
+      SepTfError: no paths, or nothing but folders without audio.
+    """
+    if not paths:
+        raise cli.UsageError("no input given, see --help")
+    found: list[tuple[str, str]] = []
+    for path in paths:
+        if not os.path.isdir(path):
+            found.append((path, os.path.basename(path)))
+            continue
+        inside = sorted(_audio_below(path))
+        if not inside:
+            found.append((path, os.path.basename(os.path.normpath(path))))
+        found += [(os.path.join(path, name), name) for name in inside]
+    if all(os.path.isdir(file) for file, _ in found):
+        raise _without_audio(found[0][0])
+    return list({os.path.realpath(file): (file, name) for file, name in found}.values())
+
+
+def _without_audio(folder: str) -> SepTfError:
+    return SepTfError(f"{folder}: the folder holds no audio")
+
+
+def _audio_below(folder: str) -> Iterator[str]:
+    for parent, folders, files in os.walk(folder):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        for name in files:
+            # What an earlier run made is not a song.
+            stem, extension = os.path.splitext(name)
+            if extension.lower() in AUDIO_EXTENSIONS and not stem.endswith((".voice", ".resynth")):
+                if not name.startswith("."):
+                    yield os.path.relpath(os.path.join(parent, name), folder)
+
+
+def plan(paths: list[str], output: str | None, suffix: str) -> list[Job]:
+    """Decides where each input's output goes.
+
+    Args:
+      paths: input files and folders.
+      output: a file, for one input file; a folder, which may be new if its parent exists; None
+        for beside each input.
+      suffix: what names outputs, after the input's name without extension, as ".voice.wav".
+
+    Raises:
+      SepTfError: no input, a folder without audio, several inputs for one output, an output that
+        is an input.
+    """
+    inputs = find_inputs(paths)
+    single = len(inputs) == 1 and not os.path.isdir(paths[0])
+    if output is not None and single and not _is_folder(output):
+        jobs = [Job(inputs[0][0], output)]
+    else:
+        if output is not None and _is_file_name(output) and not os.path.isdir(output):
+            raise cli.UsageError(f"--output={output}: several inputs need a folder")
+        targets = _targets(inputs, output, suffix)
+        jobs = [Job(file, to, output) for (file, _), to in zip(inputs, targets, strict=True)]
+    for job in jobs:
+        forbid_overwriting(job.target, [file for file, _ in inputs], "the output")
+    return jobs
+
+
+def _is_folder(path: str) -> bool:
+    return os.path.isdir(path) or path.endswith(os.sep)
+
+
+def _is_file_name(path: str) -> bool:
+    return os.path.splitext(path)[1].lower() in AUDIO_EXTENSIONS
+
+
+def _targets(inputs: list[tuple[str, str]], folder: str | None, suffix: str) -> list[str]:
+    """Outputs in a folder, or beside the inputs; inputs that differ in extension stay apart."""
+    bases = [os.path.join(folder, name) if folder is not None else file for file, name in inputs]
+    short = [os.path.splitext(base)[0] for base in bases]
+    names = [s if short.count(s) == 1 else base for s, base in zip(short, bases, strict=True)]
+    for (file, _), name in zip(inputs, names, strict=True):
+        if names.count(name) > 1:
+            other = next(f for (f, _), n in zip(inputs, names, strict=True) if n == name)
+            raise cli.UsageError(f"{file} and {other} would both become {name}{suffix}")
+    return [name + suffix for name in names]
+
+
+def forbid_overwriting(target: str, files: list[str], what: str) -> None:
+    """Raises UsageError if the target is one of the files, under whatever name."""
+    for file in files:
+        same = os.path.realpath(target) == os.path.realpath(file)
+        with contextlib.suppress(OSError):
+            same = same or os.path.samefile(target, file)
+        if same:
+            raise cli.UsageError(f"{target}: {what} would overwrite {file}")
+
+
+def check(job: Job, output_rate: int | None, clip: str, offset: float) -> None:
+    """All that can be known without the model: raises SepTfError where the job cannot succeed."""
+    if os.path.isdir(job.source):
+        raise _without_audio(job.source)
+    info = audio_io.probe(job.source)
+    if offset >= info.duration:
+        raise SepTfError(
+            f"{job.source}: offset {offset:g} s is beyond its end ({info.duration:.3f} s)"
+        )
+    if job.root is not None:
+        _make_folders(job.root, os.path.dirname(job.target))
+    audio_io.check_output(job.target, output_rate or info.sample_rate, clip)
+
+
+def _make_folders(root: str, below: str) -> None:
+    """Makes the output folder, in a folder that exists, and its subfolders."""
+    try:
+        if not os.path.isdir(root):
+            os.mkdir(root)
+        os.makedirs(below, exist_ok=True)
+    except OSError as error:
+        reason = (error.strerror or "unknown reason").lower()
+        if isinstance(error, FileNotFoundError):
+            reason = "its parent does not exist"
+        raise SepTfError(f"{root}: the folder cannot be made: {reason}") from error
+
+
+def run_all(
+    program: cli.Program,
+    jobs: list[Job],
+    check_job: Callable[[Job], None],
+    prepare: Callable[[], Callable[[Job, Progress | None], Outcome]],
+    clip: str,
+) -> tuple[list[Outcome], list[tuple[str, str]]]:
+    """Tries every job, one line each; checks all of them before anything heavy is loaded.
+
+    Args:
+      program: for its error lines.
+      jobs: what to do.
+      check_job: raises SepTfError where a job cannot succeed.
+      prepare: called once if any job passed; returns what does a job.
+      clip: how samples beyond full scale are dealt with, for the line about them.
+
+    Returns:
+      What succeeded, and (input, message) of what failed.
+
+    Raises:
+      ModelError: what fails for one input will fail for all.
+    """
+    results: list[Outcome] = []
+    failures: list[tuple[str, str]] = []
+
+    def attempt(job: Job, act: Callable[[], None]) -> bool:
+        try:
+            act()
+            return True
+        except ModelError:
+            raise
+        except (SepTfError, OSError) as error:
+            message = cli.describe(error)
+            failures.append((job.source, message))
+            program.error_line(message)
+            return False
+
+    ready = [job for job in jobs if attempt(job, lambda job=job: check_job(job))]
+    if ready:
+        work = prepare()
+        for job in ready:
+            attempt(job, lambda job=job: results.append(_run_one(program, job, work, clip)))
+    if len(jobs) > 1:
+        summary = f"{len(results)} of {len(jobs)} files done"
+        failed = ", ".join(source for source, _ in failures)
+        print(f"{summary}, failed: {failed}" if failures else summary)
+    return results, failures
+
+
+def _run_one(
+    program: cli.Program,
+    job: Job,
+    work: Callable[[Job, Progress | None], Outcome],
+    clip: str,
+) -> Outcome:
+    started = time.monotonic()
+    with progress_bar(os.path.basename(job.source)) as progress:
+        result = work(job, progress)
+    elapsed = time.monotonic() - started
+    if note := audio_io.clip_note(result.peak, clip):
+        program.note(f"{job.target}: {note} (--clip={clip})")
+    print(
+        f"{job.target}: {result.seconds:.2f} s of audio in {elapsed:.2f} s "
+        f"(real-time factor {elapsed / result.seconds:.3f})",
+        flush=True,
+    )
+    return result
+
+
+@contextlib.contextmanager
+def progress_bar(label: str) -> Iterator[Progress | None]:
+    """A bar on stderr where that is a terminal; None, which means no reports, elsewhere."""
+    if not sys.stderr.isatty():
+        yield None
+        return
+    import tqdm
+
+    with tqdm.tqdm(desc=label, unit="s", total=0, leave=False) as bar:
+
+        def report(done: float, total: float) -> None:
+            bar.total = round(total, 1)
+            bar.update(round(done, 1) - bar.n)
+
+        yield report

@@ -1,0 +1,81 @@
+"""Losses of the paper as keras.losses.Loss objects on [batch, time] values.
+
+The default reduction divides by batch x frames (also of masked frames) and by the number of
+replicas, so that a mask never makes a near-silent batch loud.
+"""
+
+import keras
+import numpy as np
+from keras import ops
+
+from sep_tf import pitch
+
+
+class FeatureLoss(keras.losses.Loss):
+    """Weighted squared error of normalised features, eq. 3, 7, 8: ||X-hat - X||^2 / 64.
+
+    `sample_weight` [B, T] masks frames.
+    """
+
+    def __init__(self, weights: np.ndarray, **kwargs):
+        super().__init__(**kwargs)
+        self.weights = np.asarray(weights, np.float32)
+
+    def call(self, y_true, y_pred):
+        return ops.mean(ops.square(y_pred - y_true) * self.weights, axis=-1)
+
+
+class ContentLoss(keras.losses.Loss):
+    """||E(X-hat, S) - C||_1 / 64, eq. 4 and 6, on codes [B, T / 16, 64]."""
+
+    def call(self, y_true, y_pred):
+        return ops.mean(ops.abs(y_pred - y_true), axis=-1)
+
+
+class SalienceLoss(keras.losses.Loss):
+    """Cross-entropy between blurred pitch and softmax salience: f0 [B, T] Hz, logits [B, T, 360].
+
+    One singer has one pitch: a softmax over bins learns faster than 360 sigmoids.
+    """
+
+    def __init__(self, blur_bins: float = 1.25, **kwargs):
+        super().__init__(**kwargs)
+        self.blur_bins = blur_bins
+
+    def call(self, y_true, y_pred):
+        cents = 1200.0 / np.log(2.0) * ops.log(ops.maximum(y_true, 1.0) / pitch.F_MIN)
+        distance = (ops.expand_dims(cents, -1) - pitch.bin_centres()) / (
+            pitch.BIN_CENTS * self.blur_bins
+        )
+        target = ops.exp(-0.5 * ops.square(distance))
+        target = target / ops.maximum(ops.sum(target, axis=-1, keepdims=True), 1e-6)
+        return -ops.sum(target * ops.log_softmax(y_pred, axis=-1), axis=-1)
+
+
+class ContourLoss(keras.losses.Loss):
+    """L1 on the continuous pitch representation: f0 [B, T] Hz against 0..1 values [B, T]."""
+
+    def call(self, y_true, y_pred):
+        octaves = ops.log(ops.maximum(y_true, 1.0) / pitch.F_MIN) / np.log(2.0)
+        return ops.abs(y_pred - octaves * (1200.0 / pitch.RANGE_CENTS))
+
+
+class VoicingLoss(keras.losses.Loss):
+    """Binary cross-entropy: voiced 0/1 [B, T] against logits [B, T]."""
+
+    def call(self, y_true, y_pred):
+        return ops.relu(y_pred) - y_pred * y_true + ops.log1p(ops.exp(-ops.abs(y_pred)))
+
+
+def feature_weights(std: np.ndarray, envelope_size: int = 60) -> np.ndarray:
+    """Weight of each normalised feature, mean 1.
+
+    Proportional to its deviation in physical units: half-way between the plain loss, which spends
+    most on fine coefficients nobody hears, and plain spectral distance, which is ruled by c1.
+    Aperiodicities share a sixteenth, as in the plain loss.
+    """
+    weights = np.array(std, np.float64)
+    weights[:envelope_size] *= envelope_size / weights[:envelope_size].sum()
+    rest = len(weights) - envelope_size
+    weights[envelope_size:] *= rest / max(weights[envelope_size:].sum(), 1e-12)
+    return weights.astype(np.float32)

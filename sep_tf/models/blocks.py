@@ -1,0 +1,101 @@
+"""Layers shared by the networks. keras.ops and keras.layers alone: they run on every backend."""
+
+import keras
+import numpy as np
+from keras import layers, ops
+
+
+def batch_norm(name: str, **options) -> layers.BatchNormalization:
+    """BatchNormalization; statistics adapt within a few hundred steps."""
+    return layers.BatchNormalization(momentum=0.98, epsilon=1e-4, name=name, **options)
+
+
+class LogMagnitude(layers.Layer):
+    """Log-compressed spectrogram, every bin normalised by its running mean and deviation.
+
+    [B, T, bins] magnitude -> [B, T, bins]. The floor is about 100 dB below a full-scale sine.
+    """
+
+    def __init__(self, floor: float = 3e-3, **kwargs):
+        super().__init__(**kwargs)
+        self.floor = floor
+        self.norm = batch_norm("norm", center=False, scale=False)
+
+    def build(self, input_shape):
+        self.norm.build(input_shape)
+
+    def call(self, magnitude, training=False):
+        return self.norm(ops.log(ops.maximum(magnitude, self.floor)), training=training)
+
+
+class ResidualStack(layers.Layer):
+    """Dilated residual convolutions over time: x + relu(BatchNorm(Conv1D(x))), [B, T, width]."""
+
+    def __init__(self, width: int, dilations: tuple[int, ...], kernel_size: int, **kwargs):
+        super().__init__(**kwargs)
+        self.width, self.kernel_size = width, kernel_size
+        self.dilations = tuple(dilations)
+        self.convolutions = [
+            layers.Conv1D(
+                width, kernel_size, padding="same", dilation_rate=d, use_bias=False, name=f"conv_{i}"
+            )
+            for i, d in enumerate(self.dilations)
+        ]
+        self.norms = [batch_norm(f"norm_{i}") for i in range(len(self.dilations))]
+
+    @property
+    def context(self) -> int:
+        """Frames on each side that an output frame depends on."""
+        return sum(self.dilations) * (self.kernel_size - 1) // 2
+
+    def build(self, input_shape):
+        for layer in (*self.convolutions, *self.norms):
+            layer.build((*input_shape[:-1], self.width))
+
+    def call(self, x, training=False):
+        for convolution, norm in zip(self.convolutions, self.norms, strict=True):
+            x = x + ops.relu(norm(convolution(x), training=training))
+        return x
+
+
+class FeatureNormaliser(layers.Layer):
+    """Mean and deviation of the 64 features, stored with the weights: models need no side file."""
+
+    def __init__(self, size: int = 64, **kwargs):
+        super().__init__(trainable=False, **kwargs)
+        self.size = size
+
+    def build(self, input_shape=None):
+        del input_shape
+        self.mean = self.add_weight(
+            shape=(self.size,), initializer="zeros", trainable=False, name="mean"
+        )
+        self.std = self.add_weight(
+            shape=(self.size,), initializer="ones", trainable=False, name="std"
+        )
+        self.built = True
+
+    def set_statistics(self, mean: np.ndarray, std: np.ndarray) -> None:
+        """Sets mean and standard deviation, each [64]."""
+        if not self.built:
+            self.build()
+        self.mean.assign(np.asarray(mean, np.float32))
+        self.std.assign(np.asarray(std, np.float32))
+
+    def call(self, features):
+        """Physical units -> zero mean, unit deviation."""
+        return (features - self.mean) / self.std
+
+    def denormalise(self, values):
+        """Inverse of the call."""
+        return values * self.std + self.mean
+
+
+def repeat_code(code, hop: int):
+    """Codes [B, T / hop, size] to frame rate [B, T, size]."""
+    return ops.repeat(code, hop, axis=1)
+
+
+def tile_singer(one_hot, frames: int):
+    """Singer one-hot [B, singers] to every frame, [B, T, singers]."""
+    return ops.repeat(ops.expand_dims(one_hot, 1), frames, axis=1)

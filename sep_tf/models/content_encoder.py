@@ -1,0 +1,40 @@
+"""Content encoders: E_avc of the AutoVC teacher (eq. 1) and E_spec of the mixture (eq. 6)."""
+
+import keras
+from keras import layers, ops
+
+from sep_tf.config import ModelConfig
+from sep_tf.models import blocks
+
+
+class ContentEncoder(layers.Layer):
+    """Frames to content codes: [B, T, inputs] -> [B, T / 16, 64]; T must be a multiple of 16.
+
+    The bottleneck (64 values every 80 ms) is what leaves content and keeps the singer out
+    (AutoVC, section 3). The lite preset reads each block of 16 frames with one strided
+    convolution where the paper's has a recurrent layer.
+    """
+
+    def __init__(self, config: ModelConfig, **kwargs):
+        super().__init__(**kwargs)
+        self.config = config
+        self.project = layers.Dense(config.encoder_width, name="project")
+        self.stack = blocks.ResidualStack(
+            config.encoder_width, config.encoder_dilations, config.kernel_size, name="stack"
+        )
+        self.code = layers.Conv1D(
+            config.code_size, config.code_hop, strides=config.code_hop, padding="valid", name="code"
+        )
+
+    @property
+    def context(self) -> int:
+        return self.stack.context
+
+    def build(self, input_shape):
+        inner = (*input_shape[:-1], self.config.encoder_width)
+        self.project.build(input_shape)
+        self.stack.build(inner)
+        self.code.build(inner)
+
+    def call(self, x, training=False):
+        return self.code(self.stack(ops.relu(self.project(x)), training=training))

@@ -1,0 +1,37 @@
+"""The whole path from spectrograms to a voice in physical units: SIN and F0 side by side."""
+
+import keras
+from keras import ops
+
+from sep_tf.config import AudioConfig, ModelConfig
+from sep_tf.models import f0 as f0_network
+from sep_tf.models.sin import SIN
+
+
+class Extractor(keras.Model):
+    """Spectrograms by name -> `envelope` [B,T,60], `aperiodicity` [B,T,4], `f0` [B,T] Hz,
+    `voicing` [B,T] probability: the `spectrogram` signature of every export. T divides by 16.
+    """
+
+    def __init__(self, config: ModelConfig, **kwargs):
+        super().__init__(**kwargs)
+        self.config = config
+        self.sin = SIN(config, name="sin")
+        self.f0 = f0_network.F0(config, name="f0")
+
+    @property
+    def context(self) -> int:
+        """Frames on each side that an output frame depends on, a multiple of the code's hop."""
+        hop = self.config.code_hop
+        return -(-max(self.sin.context, self.f0.context) // hop) * hop
+
+    def call(self, inputs, training=False):
+        size = AudioConfig().envelope_size
+        features = self.sin(inputs["magnitude"], training=training)
+        heads = self.f0(inputs["magnitude_4096"], training=training)
+        return {
+            "envelope": features[:, :, :size],
+            "aperiodicity": ops.minimum(features[:, :, size:], 0.0),
+            "f0": f0_network.decode_salience(heads["salience"]),
+            "voicing": ops.sigmoid(heads["voicing"]),
+        }

@@ -1,0 +1,134 @@
+"""f0 and voicing of the singer in a mixture (section 3; Jansson et al. [23]).
+
+Front end: 4096-point spectra on a logarithmic frequency axis, harmonics of every candidate pitch
+stacked as channels. A 1024-point STFT has 31 Hz bins, too coarse for low voices.
+"""
+
+import math
+
+import keras
+import numpy as np
+from keras import layers, ops
+
+from sep_tf import pitch
+from sep_tf.config import AudioConfig, ModelConfig
+from sep_tf.models import blocks
+
+BINS_PER_OCTAVE = round(1200 / pitch.BIN_CENTS)
+# Salience bins computed: 47 to 1190 Hz; the others cannot be sung and get LOW_LOGIT.
+FIRST_BIN, LAST_BIN = 32, 312
+LOW_LOGIT = -30.0
+# The log-frequency axis begins an octave below the lowest salience bin, for the subharmonic.
+_AXIS_OCTAVES = 9
+# The network runs on every second frame: 10 ms is finer than a pitch gesture.
+STRIDE = 2
+
+
+def log_frequency_filters(audio: AudioConfig) -> np.ndarray:
+    """Triangles that resample linear spectra to 20-cent bins: float32 [linear bins, 540].
+
+    Linear interpolation where the log axis is the finer one, averages above.
+    """
+    n_bins = _AXIS_OCTAVES * BINS_PER_OCTAVE
+    step = audio.sample_rate / audio.f0_fft_length
+    centre = 0.5 * pitch.F_MIN * 2.0 ** (np.arange(n_bins) / BINS_PER_OCTAVE)
+    width = np.maximum(centre * (2.0 ** (1 / BINS_PER_OCTAVE) - 1.0), step)
+    last = min(int((centre[-1] + width[-1]) / step) + 2, audio.f0_bins)
+    frequency = np.arange(last) * step
+    weights = np.maximum(0.0, 1.0 - np.abs(frequency[:, None] - centre) / width)
+    return (weights / weights.sum(axis=0)).astype(np.float32)
+
+
+class HarmonicSpectrum(layers.Layer):
+    """Magnitude [B, T, 2049] -> harmonic stack [B, T, pitches, H], spectrum [B, T, 540], level [B, T, 1].
+
+    The stack has no level (each frame's mean log magnitude is taken out); `level` carries it.
+    """
+
+    def __init__(self, harmonics: tuple[float, ...], floor: float = 1e-2, **kwargs):
+        super().__init__(trainable=False, **kwargs)
+        self.harmonics, self.floor = tuple(harmonics), floor
+        self._filters = log_frequency_filters(AudioConfig())
+
+    def call(self, magnitude):
+        filters = ops.convert_to_tensor(self._filters)
+        linear = magnitude[:, :, : self._filters.shape[0]]
+        spectrum = ops.log(ops.maximum(ops.matmul(linear, filters), self.floor))
+        level = ops.mean(spectrum, axis=-1, keepdims=True)
+        spectrum = (spectrum - level) * 0.5
+        stack = []
+        for harmonic in self.harmonics:
+            shift = BINS_PER_OCTAVE + round(BINS_PER_OCTAVE * math.log2(harmonic))
+            stack.append(spectrum[:, :, FIRST_BIN + shift : LAST_BIN + shift])
+        return ops.stack(stack, axis=-1), spectrum, level * 0.5
+
+
+class F0(keras.Model):
+    """Mixture magnitude_4096 [B, T, 2049] -> dictionary of heads, T even.
+
+    `salience` logits [B, T, 360] (discrete head, softmax over pitch), `f0_normalised` [B, T]
+    (continuous head, 0..1 on `pitch.normalise`'s scale), `voicing` logits [B, T].
+    """
+
+    def __init__(self, config: ModelConfig, **kwargs):
+        super().__init__(**kwargs)
+        self.config = config
+        self.harmonic = HarmonicSpectrum(config.f0_harmonics, name="harmonic")
+        self.over_pitch = [
+            layers.Conv2D(channels, (1, 5), padding="same", use_bias=False, name=f"pitch_{i}")
+            for i, channels in enumerate(config.f0_pitch_channels)
+        ]
+        self.pitch_norms = [
+            blocks.batch_norm(f"pitch_norm_{i}") for i in range(len(self.over_pitch))
+        ]
+        self.local = layers.Dense(1, name="local")
+        self.timbre = layers.Dense(config.f0_width // 4, activation="relu", name="timbre")
+        self.project = layers.Dense(config.f0_width, name="project")
+        self.stack = blocks.ResidualStack(
+            config.f0_width, config.f0_dilations, config.kernel_size, name="stack"
+        )
+        self.salience = layers.Dense(LAST_BIN - FIRST_BIN, name="salience")
+        self.continuous = layers.Dense(1, activation="sigmoid", name="continuous")
+        self.voicing = layers.Dense(1, name="voicing")
+
+    @property
+    def context(self) -> int:
+        """Frames on each side that an output frame depends on."""
+        return STRIDE * (self.stack.context + 1)
+
+    def call(self, magnitude, training=False):
+        stack, spectrum, level = self.harmonic(magnitude[:, ::STRIDE])
+        for convolution, norm in zip(self.over_pitch, self.pitch_norms, strict=True):
+            stack = ops.relu(norm(convolution(stack), training=training))
+        local = ops.squeeze(self.local(stack), axis=-1)
+        flat = ops.reshape(stack, (-1, *stack.shape[1:2], stack.shape[2] * stack.shape[3]))
+        known = ops.concatenate([flat, self.timbre(spectrum), level], axis=-1)
+        hidden = self.stack(ops.relu(self.project(known)), training=training)
+        salience = upsample(local + self.salience(hidden))
+        low, high = FIRST_BIN, pitch.N_BINS - LAST_BIN
+        return {
+            "salience": ops.pad(salience, [[0, 0], [0, 0], [low, high]], constant_values=LOW_LOGIT),
+            "f0_normalised": upsample(self.continuous(hidden))[:, :, 0],
+            "voicing": upsample(self.voicing(hidden))[:, :, 0],
+        }
+
+
+def upsample(x):
+    """[B, T / 2, C] -> [B, T, C]: every second frame is the mean of its neighbours."""
+    following = ops.concatenate([x[:, 1:], x[:, -1:]], axis=1)
+    pairs = ops.stack([x, 0.5 * (x + following)], axis=2)
+    return ops.reshape(pairs, (-1, 2 * x.shape[1], x.shape[2]))
+
+
+def decode_salience(logits, reach: int = 4):
+    """Local average in cents around the maximum, in graph: [B, T, 360] -> f0 [B, T] in Hz.
+
+    The same as `pitch.decode_salience` of the softmax.
+    """
+    centres = ops.convert_to_tensor(pitch.bin_centres())
+    bins = ops.arange(pitch.N_BINS, dtype="float32")
+    peak = ops.expand_dims(ops.cast(ops.argmax(logits, axis=-1), "float32"), -1)
+    near = ops.cast(ops.abs(bins - peak) <= reach, "float32")
+    weights = near * ops.exp(logits - ops.max(logits, axis=-1, keepdims=True))
+    cents = ops.sum(weights * centres, axis=-1) / ops.sum(weights, axis=-1)
+    return pitch.F_MIN * ops.exp(cents * (math.log(2.0) / 1200.0))

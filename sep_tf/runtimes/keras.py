@@ -1,0 +1,50 @@
+"""Runs .weights.h5 files with Keras."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+
+from sep_tf import cli
+from sep_tf import config as configuration
+from sep_tf.errors import ModelError
+from sep_tf.runtimes import ModelInfo
+
+# The HDF5 attribute that holds ModelInfo as JSON.
+CONFIG_ATTRIBUTE = "sep_tf"
+
+
+def read_info(path: Path) -> ModelInfo:
+    """The configuration inside a .weights.h5; raises ModelError when it has none."""
+    import h5py
+
+    try:
+        with h5py.File(path) as file:
+            values = json.loads(file.attrs[CONFIG_ATTRIBUTE])
+    except (OSError, KeyError, json.JSONDecodeError) as error:
+        raise ModelError(f"{path} is no model of sep_tf: {error}") from error
+    return ModelInfo.from_dict(values, path)
+
+
+class KerasRuntime:
+    """The Keras model itself, on whatever device Keras uses."""
+
+    name = "keras"
+
+    def __init__(self, path: Path) -> None:
+        cli.quiet_tensorflow()
+        self.info = read_info(path)
+        from sep_tf import models
+
+        self._model = models.build(
+            "extractor", configuration.ModelConfig.from_dict(self.info.model)
+        )
+        try:
+            self._model.load_weights(path)
+        except ValueError as error:
+            raise ModelError(f"{path} does not fit its own configuration: {error}") from error
+
+    def __call__(self, spectrograms: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        batch = {name: value[np.newaxis] for name, value in spectrograms.items()}
+        out = self._model.predict_on_batch(batch)
+        return {name: np.asarray(value[0]) for name, value in out.items()}

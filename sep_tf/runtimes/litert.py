@@ -1,0 +1,52 @@
+"""Runs .tflite files with LiteRT, without TensorFlow."""
+
+import json
+import os
+import threading
+import zipfile
+from pathlib import Path
+
+import numpy as np
+
+from sep_tf.errors import ModelError
+from sep_tf.runtimes import ModelInfo
+
+SIGNATURE = "spectrogram"
+# The member of the zip archive appended to the file.
+CONFIG_MEMBER = "sep_tf.json"
+
+
+def read_info(path: Path) -> ModelInfo:
+    """The configuration inside a .tflite; raises ModelError when it has none."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            values = json.loads(archive.read(CONFIG_MEMBER))
+    except (zipfile.BadZipFile, KeyError, json.JSONDecodeError, OSError) as error:
+        raise ModelError(f"{path} is no model of sep_tf: {error}") from error
+    return ModelInfo.from_dict(values, path)
+
+
+class LiteRTRuntime:
+    """One interpreter; calls are serialised, because an interpreter is not thread-safe."""
+
+    name = "litert"
+
+    def __init__(self, path: Path, threads: int | None = None) -> None:
+        self.info = read_info(path)
+        # The interpreter says on stderr which delegate it made; that is no news to a user.
+        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+        from ai_edge_litert.interpreter import Interpreter
+
+        try:
+            self._interpreter = Interpreter(
+                str(path), num_threads=threads or min(os.cpu_count() or 1, 4)
+            )
+            self._runner = self._interpreter.get_signature_runner(SIGNATURE)
+        except (ValueError, RuntimeError) as error:
+            raise ModelError(f"{path} cannot be loaded: {error}") from error
+        self._lock = threading.Lock()
+
+    def __call__(self, spectrograms: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        batch = {name: value[np.newaxis] for name, value in spectrograms.items()}
+        with self._lock:
+            return {name: value[0].copy() for name, value in self._runner(**batch).items()}

@@ -1,0 +1,104 @@
+"""`sep-tf train`: trains the networks in stages (section 4.2).
+
+    sep-tf train --stage=all --data_dir=records --model_dir=runs/lite
+"""
+
+import sys
+from pathlib import Path
+
+from absl import flags
+
+from sep_tf import cli
+from sep_tf.config import PRESETS
+
+ORDER = ("autovc", "encoder", "sin", "f0")
+PROGRAM = cli.Program(
+    "train",
+    "--stage=STAGE --data_dir=FOLDER --model_dir=FOLDER [flags]",
+    "Trains one stage, or all in order (autovc, encoder, sin, f0). Started again with the same "
+    "flags it goes on where it stopped.",
+    catch_sigterm=False,
+)
+FLAGS = PROGRAM.flags
+flags.DEFINE_enum("stage", "all", [*ORDER, "all"], "What to train.", flag_values=FLAGS)
+flags.DEFINE_string("data_dir", None, "Folder made by `sep-tf build`.", flag_values=FLAGS)
+flags.DEFINE_string("model_dir", None, "Folder for checkpoints and weights.", flag_values=FLAGS)
+flags.DEFINE_enum("preset", "lite", sorted(PRESETS), "Sizes of the networks.", flag_values=FLAGS)
+flags.DEFINE_enum(
+    "strategy", "auto", ["auto", "mirrored", "none"], "Distribution over GPUs.", flag_values=FLAGS
+)
+# None: the stage's own default.
+for _name, _help in (
+    ("batch_size", "Phrases a step, over all replicas."),
+    ("phrase_frames", "Frames a phrase, a multiple of 16."),
+    ("steps", "Steps of the stage; the learning rate falls to zero over them."),
+    ("validate_every", "Steps between validations and checkpoints."),
+    ("validation_batches", "Batches a validation."),
+    ("patience", "Validations without a better loss before the stage ends."),
+    ("seed", "Seed of the order and the augmentation of the data."),
+):
+    flags.DEFINE_integer(_name, None, _help, lower_bound=1, flag_values=FLAGS)
+flags.DEFINE_float("learning_rate", None, "Peak of Adam's rate.", lower_bound=0, flag_values=FLAGS)
+_OVERRIDES = (
+    "batch_size", "phrase_frames", "steps", "validate_every", "validation_batches", "patience",
+    "seed", "learning_rate", "preset",
+)  # fmt: skip
+
+
+def main(args: list[str]) -> int:
+    if args:
+        raise cli.UsageError(f"unexpected argument '{args[0]}'")
+    for name in ("data_dir", "model_dir"):
+        if not getattr(FLAGS, name):
+            raise cli.UsageError(f"no --{name} given")
+    if (FLAGS.phrase_frames or 16) % 16:
+        raise cli.UsageError(f"--phrase_frames={FLAGS.phrase_frames} is no multiple of 16")
+    cli.quiet_tensorflow()
+    import keras
+
+    from sep_tf.training import loop
+
+    keras.utils.set_random_seed(FLAGS.seed or 1)
+    strategy = loop.make_strategy(FLAGS.strategy)
+    try:
+        for stage in ORDER if FLAGS.stage == "all" else (FLAGS.stage,):
+            best = _train(stage, strategy)
+            print(f"{stage}: best validation loss {best:.5f}", flush=True)
+    except loop.Interrupted:
+        print(f"stopped and saved; go on with: sep-tf train {PROGRAM.given_flags()}", flush=True)
+    return 0
+
+
+def _train(name: str, strategy) -> float:
+    """Trains one stage on the data set of the flags; returns its best validation loss."""
+    import numpy as np
+
+    from sep_tf import config as configuration
+    from sep_tf.training import loop, stages
+    from tfrecords import dataset, schema
+
+    index = schema.DatasetIndex.load(FLAGS.data_dir)
+    statistics = index.statistics
+    info = stages.DataInfo(index.singers, np.array(statistics.mean), np.array(statistics.std))
+    overrides = {flag: getattr(FLAGS, flag) for flag in _OVERRIDES}
+    config = stages.train_config(name, **overrides)
+    model_config = configuration.model_config(config.preset)
+    model_dir = Path(FLAGS.model_dir)
+    with strategy.scope():
+        stage = stages.STAGES[name](model_config, info, model_dir)
+
+    def data(split: str, seed: int):
+        options = dataset.PhraseOptions(
+            split, config.batch_size, config.phrase_frames, seed, stage.spectrograms, stage.augment
+        )
+        return dataset.phrases(FLAGS.data_dir, options)
+
+    return loop.Trainer(stage, config, model_config, data, model_dir, strategy).run()
+
+
+def run(argv: list[str] | None = None) -> int:
+    return PROGRAM.run(main, argv)
+
+
+if __name__ == "__main__":
+    sys.exit(run())

@@ -1,0 +1,1 @@
+"""Training in stages: what each stage learns (`stages`) and the loop that runs any of them."""

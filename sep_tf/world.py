@@ -1,0 +1,298 @@
+"""WORLD analysis, 60 + 4 coding, decoding with clamps, and segmented synthesis (section 4.1).
+
+Features are what networks learn: 60 coded envelope values (natural log of power), 4 coded
+aperiodicities (dB), f0 in Hz as a contour without gaps, and the voiced flag that restores the gaps.
+"""
+
+import dataclasses
+from collections.abc import Iterator
+
+import numpy as np
+import pyworld
+
+from sep_tf import framing, pitch
+from sep_tf.config import AudioConfig
+
+AUDIO = AudioConfig()
+MAX_SEGMENT_SECONDS = 20.0
+F0_METHODS = ("harvest", "dio")
+
+# Aperiodicity at 1 (0 dB) would make WORLD divide by zero in its periodic part.
+_APERIODICITY_FLOOR = 0.001
+# Frames rendered beyond a join, for the tails of the last pulses.
+_TAIL_FRAMES = 16
+
+
+@dataclasses.dataclass(frozen=True)
+class VocoderFeatures:
+    """A voice, every 5 ms.
+
+    Attributes:
+      envelope: float32 [T, 60], coded log power spectral envelope.
+      aperiodicity: float32 [T, 4], coded aperiodicity in dB, at most 0.
+      f0: float32 [T], Hz, a contour in every frame.
+      voiced: bool [T].
+    """
+
+    envelope: np.ndarray
+    aperiodicity: np.ndarray
+    f0: np.ndarray
+    voiced: np.ndarray
+
+    def __post_init__(self) -> None:
+        n = len(self.envelope)
+        if not len(self.aperiodicity) == len(self.f0) == len(self.voiced) == n:
+            raise ValueError("vocoder features differ in their number of frames")
+
+    def __len__(self) -> int:
+        return len(self.envelope)
+
+    def __getitem__(self, frames: slice) -> "VocoderFeatures":
+        return VocoderFeatures(*(getattr(self, f.name)[frames] for f in dataclasses.fields(self)))
+
+    @property
+    def stacked(self) -> np.ndarray:
+        """Envelope and aperiodicity side by side, float32 [T, 64]: X of the paper."""
+        return np.concatenate([self.envelope, self.aperiodicity], axis=1)
+
+    @classmethod
+    def concatenate(cls, parts: list["VocoderFeatures"]) -> "VocoderFeatures":
+        """Joins features in time."""
+        fields = [f.name for f in dataclasses.fields(cls)]
+        return cls(*(np.concatenate([getattr(p, name) for p in parts]) for name in fields))
+
+
+def frame_level_db(audio: np.ndarray, config: AudioConfig = AUDIO) -> np.ndarray:
+    """RMS level of the 1024 samples around each frame, dB relative to full scale, [T]."""
+    power = np.concatenate([[0.0], np.cumsum(np.asarray(audio, np.float64) ** 2)])
+    centre = np.arange(framing.frame_count(len(audio), config.hop_length)) * config.hop_length
+    half = config.fft_length // 2
+    high = np.minimum(centre + half, len(audio))
+    low = np.maximum(centre - half, 0)
+    mean = (power[high] - power[low]) / config.fft_length
+    return 10.0 * np.log10(np.maximum(mean, 1e-20))
+
+
+def estimate_f0(
+    audio: np.ndarray, method: str = "harvest", config: AudioConfig = AUDIO
+) -> np.ndarray:
+    """f0 in Hz of a clean voice, 0 where unvoiced or below the level gate.
+
+    Args:
+      audio: [samples] at config.sample_rate.
+      method: "harvest" (accurate) or "dio" (about ten times quicker); both refined by stonemask.
+      config: signal constants.
+
+    Returns:
+      float64 [1 + samples // hop].
+
+    Raises:
+      ValueError: unknown method.
+    """
+    if method not in F0_METHODS:
+        raise ValueError(f"unknown f0 method '{method}', expected one of: {', '.join(F0_METHODS)}")
+    samples = np.ascontiguousarray(audio, np.float64)
+    n_frames = framing.frame_count(len(samples), config.hop_length)
+    # WORLD's estimators misbehave on signals shorter than their longest window.
+    padded = np.pad(samples, (0, max(0, config.sample_rate // 2 - len(samples))))
+    estimator = pyworld.harvest if method == "harvest" else pyworld.dio
+    f0, times = estimator(
+        padded,
+        config.sample_rate,
+        f0_floor=config.f0_floor,
+        f0_ceil=config.f0_ceil,
+        frame_period=config.frame_period_ms,
+    )
+    f0 = pyworld.stonemask(padded, f0, times, config.sample_rate)[:n_frames]
+    inside = (f0 >= config.f0_floor) & (f0 <= config.f0_ceil)
+    audible = frame_level_db(samples, config) > config.gate_db
+    return np.where(inside & audible, f0, 0.0)
+
+
+def spectral_envelope(
+    audio: np.ndarray, f0: np.ndarray, config: AudioConfig = AUDIO
+) -> np.ndarray:
+    """CheapTrick power envelope [T, world_fft_length // 2 + 1] for f0 [T] (0 = unvoiced)."""
+    samples = np.ascontiguousarray(audio, np.float64)
+    envelope = pyworld.cheaptrick(
+        samples, f0, _times(len(f0), config), config.sample_rate, fft_size=config.world_fft_length
+    )
+    return np.maximum(envelope, config.power_floor)
+
+
+def analyse(
+    audio: np.ndarray, method: str = "harvest", config: AudioConfig = AUDIO
+) -> VocoderFeatures:
+    """Vocoder features of a clean voice.
+
+    Args:
+      audio: [samples] at config.sample_rate, finite.
+      method: f0 estimator, see `estimate_f0`.
+      config: signal constants.
+
+    Returns:
+      VocoderFeatures of 1 + samples // hop frames. Aperiodicity and f0 of unvoiced frames are
+      interpolated between voiced ones; `voiced` restores them in `synthesise`.
+    """
+    samples = np.ascontiguousarray(audio, np.float64)
+    f0 = estimate_f0(samples, method, config)
+    voiced = f0 > 0
+    envelope = pyworld.code_spectral_envelope(
+        spectral_envelope(samples, f0, config), config.sample_rate, config.envelope_size
+    )
+    aperiodicity = pyworld.d4c(
+        samples, f0, _times(len(f0), config), config.sample_rate, fft_size=config.world_fft_length
+    )
+    coded = np.minimum(pyworld.code_aperiodicity(aperiodicity, config.sample_rate), 0.0)
+    return VocoderFeatures(
+        envelope.astype(np.float32),
+        _interpolate_rows(coded, voiced).astype(np.float32),
+        pitch.interpolate_unvoiced(f0, voiced).astype(np.float32),
+        voiced,
+    )
+
+
+def _times(n_frames: int, config: AudioConfig) -> np.ndarray:
+    return np.arange(n_frames) * (config.hop_length / config.sample_rate)
+
+
+def _interpolate_rows(values: np.ndarray, valid: np.ndarray) -> np.ndarray:
+    index = np.flatnonzero(valid)
+    if index.size == 0:
+        return np.zeros_like(values)
+    frames = np.arange(len(values))
+    return np.stack([np.interp(frames, index, values[index, d]) for d in range(values.shape[1])], 1)
+
+
+def apply_gain(envelope: np.ndarray, gain: float) -> np.ndarray:
+    """The coded envelope [T, 60] of the same voice times `gain`: c0 + 2 ln g, nothing else."""
+    out = np.array(envelope, np.float32)
+    out[:, 0] += 2.0 * np.log(gain)
+    return out
+
+
+def silence_features(n_frames: int, config: AudioConfig = AUDIO) -> VocoderFeatures:
+    """Features of digital silence: the power floor, fully aperiodic, unvoiced."""
+    floor = np.full((1, config.world_fft_length // 2 + 1), config.power_floor)
+    coded = pyworld.code_spectral_envelope(floor, config.sample_rate, config.envelope_size)
+    return VocoderFeatures(
+        np.repeat(coded.astype(np.float32), n_frames, axis=0),
+        np.zeros((n_frames, config.aperiodicity_size), np.float32),
+        np.full(n_frames, 220.0, np.float32),
+        np.zeros(n_frames, bool),
+    )
+
+
+def decode(
+    features: VocoderFeatures, config: AudioConfig = AUDIO
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """WORLD's parameters, every clamp applied: whatever a network says, synthesis is finite.
+
+    Returns:
+      f0 float64 [T] (0 or 50..1100 Hz), power envelope [T, bins], aperiodicity [T, bins] in 0..1.
+    """
+    f0 = np.nan_to_num(np.asarray(features.f0, np.float64))
+    voiced = np.asarray(features.voiced, bool) & (f0 > 0)
+    f0 = np.where(voiced, np.clip(f0, config.f0_floor, config.f0_ceil), 0.0)
+    coded = np.nan_to_num(np.asarray(features.envelope, np.float64), posinf=0.0, neginf=-100.0)
+    # c0 is the mean log power: far beyond full scale and far below the floor, what exp() survives.
+    coded[:, 0] = np.clip(coded[:, 0], -100.0, 20.0)
+    envelope = pyworld.decode_spectral_envelope(
+        np.ascontiguousarray(coded), config.sample_rate, config.world_fft_length
+    )
+    envelope = np.clip(np.nan_to_num(envelope), config.power_floor * 1e-6, 1e6)
+    bands = np.clip(np.nan_to_num(np.asarray(features.aperiodicity, np.float64)), -60.0, 0.0)
+    aperiodicity = pyworld.decode_aperiodicity(
+        np.ascontiguousarray(bands), config.sample_rate, config.world_fft_length
+    )
+    aperiodicity = np.clip(np.nan_to_num(aperiodicity, nan=1.0), _APERIODICITY_FLOOR, 1.0)
+    aperiodicity[~voiced] = 1.0
+    return f0, envelope, aperiodicity
+
+
+def synthesise(
+    features: VocoderFeatures, n_samples: int, config: AudioConfig = AUDIO
+) -> np.ndarray:
+    """The voice of the features, float32 [n_samples].
+
+    Raises:
+      ValueError: the features do not have 1 + n_samples // hop frames.
+    """
+    if len(features) != framing.frame_count(n_samples, config.hop_length):
+        raise ValueError(
+            f"{len(features)} frames of features do not make {n_samples} samples: expected "
+            f"{framing.frame_count(n_samples, config.hop_length)}"
+        )
+    synthesiser = Synthesiser(config)
+    parts = [*synthesiser.push(features), *synthesiser.finish()]
+    return np.concatenate(parts)[:n_samples]
+
+
+class Synthesiser:
+    """Streaming synthesis in segments of at most 20 s, so that memory does not grow.
+
+    Segments meet in unvoiced frames. Where 20 s pass without one, they meet just after a pulse:
+    where the accumulated phase has wrapped, so that the next segment's first pulse is due one
+    period later. Tails of one segment ring on into the next, by addition.
+    """
+
+    def __init__(self, config: AudioConfig = AUDIO) -> None:
+        self._config = config
+        self._pending: list[VocoderFeatures] = []
+        self._frames = 0
+        self._tail = np.zeros(0, np.float32)
+        self._limit = int(MAX_SEGMENT_SECONDS * config.frames_per_second)
+
+    def push(self, features: VocoderFeatures) -> Iterator[np.ndarray]:
+        """Takes the next frames; yields float32 audio, 160 samples a frame, as it gets ready."""
+        self._pending.append(features)
+        self._frames += len(features)
+        while self._frames > self._limit:
+            waiting = VocoderFeatures.concatenate(self._pending)
+            cut = self._choose_cut(waiting[: self._limit])
+            self._pending, self._frames = [waiting[cut:]], len(waiting) - cut
+            yield self._render(waiting[:cut])
+
+    def finish(self) -> Iterator[np.ndarray]:
+        """Yields the audio of what is left; nothing may be pushed after it."""
+        if self._frames:
+            waiting = VocoderFeatures.concatenate(self._pending)
+            self._pending, self._frames = [], 0
+            yield self._render(waiting)
+
+    def _choose_cut(self, features: VocoderFeatures) -> int:
+        """The frame to end a segment before: the last unvoiced one in its second half."""
+        half = len(features) // 2
+        unvoiced = np.flatnonzero(~features.voiced[half:])
+        if unvoiced.size:
+            return half + int(unvoiced[-1])
+        # WORLD interpolates f0 linearly between frames: the trapezoid is its phase.
+        f0 = np.clip(features.f0, self._config.f0_floor, self._config.f0_ceil).astype(np.float64)
+        steps = 0.5 * (f0[1:] + f0[:-1]) * self._config.hop_length / self._config.sample_rate
+        phase = np.concatenate([[0.0], np.cumsum(steps)])
+        # A little after the wrap: exactly on it, rounding decides which side has the pulse.
+        distance = np.mod(phase[half:] - 0.02, 1.0)
+        return half + int(np.argmin(distance))
+
+    def _render(self, features: VocoderFeatures) -> np.ndarray:
+        """Audio of the frames plus the tail of the segment before; keeps this one's own tail."""
+        config = self._config
+        n = len(features) * config.hop_length
+        f0, envelope, aperiodicity = decode(features, config)
+        # At the power floor throughout there is nothing to hear; WORLD would add faint noise.
+        if envelope.max() <= 2.0 * config.power_floor and not f0.any():
+            audio = np.zeros(n + _TAIL_FRAMES * config.hop_length)
+        else:
+            quiet = np.full((_TAIL_FRAMES, envelope.shape[1]), config.power_floor * 1e-6)
+            audio = pyworld.synthesize(
+                np.concatenate([f0, np.zeros(_TAIL_FRAMES)]),
+                np.concatenate([envelope, quiet]),
+                np.concatenate([aperiodicity, np.ones_like(quiet)]),
+                config.sample_rate,
+                config.frame_period_ms,
+            )
+        audio = np.nan_to_num(audio).astype(np.float32)
+        carried = min(len(self._tail), len(audio))
+        audio[:carried] += self._tail[:carried]
+        self._tail = audio[n:]
+        return audio[:n]

@@ -1,0 +1,96 @@
+"""Frame arithmetic, chunk plans and overlap-add."""
+
+import numpy as np
+import pytest
+import pyworld
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sep_tf import framing
+
+quick = settings(deadline=None, max_examples=50)
+
+
+@quick
+@given(st.integers(0, 10**7), st.integers(1, 4096))
+def test_frame_count_is_exact(n_samples, hop):
+    count = framing.frame_count(n_samples, hop)
+    assert (count - 1) * hop <= n_samples < count * hop
+
+
+@pytest.mark.parametrize("n", [16_000, 16_001, 16_159, 16_160, 16_161])
+def test_frame_count_is_that_of_world(n):
+    # Below about 40 ms harvest itself fails.
+    f0, _ = pyworld.harvest(np.random.default_rng(0).normal(size=n), 32_000, frame_period=5.0)
+    assert framing.frame_count(n, 160) == len(f0)
+
+
+def test_a_negative_length_is_refused():
+    with pytest.raises(ValueError, match="-1 samples"):
+        framing.frame_count(-1, 160)
+
+
+@quick
+@given(st.integers(0, 900), st.sampled_from([2, 16, 64]), st.integers(1, 50))
+def test_frames_are_centred_on_the_hop_with_zeros_outside(n, length, hop):
+    audio = np.arange(1.0, n + 1)
+    frames = framing.frame_signal(audio, length, hop)
+    assert frames.shape == (framing.frame_count(n, hop), length)
+    for t in {0, len(frames) // 2, len(frames) - 1}:
+        index = t * hop - length // 2 + np.arange(length)
+        inside = (index >= 0) & (index < n)
+        np.testing.assert_array_equal(frames[t], np.where(inside, index + 1.0, 0.0))
+
+
+@quick
+@given(st.integers(0, 5000), st.integers(4, 40), st.integers(0, 10), st.sampled_from([1, 16, 64]))
+def test_chunks_cover_every_frame_once(n_frames, size, context, align):
+    size, context = size * align, context * align
+    covered = np.zeros(n_frames, int)
+    for chunk in framing.plan_chunks(n_frames, size, context, align):
+        covered[chunk.start : chunk.stop] += 1
+        assert chunk.start % align == 0 and chunk.first % align == 0
+        assert chunk.last - chunk.first == size + 2 * context
+        assert chunk.start - chunk.first == context
+        # What is kept of the chunk's own frames are the frames start..stop of the song.
+        own = np.arange(chunk.first, chunk.last)[chunk.keep]
+        np.testing.assert_array_equal(own, np.arange(chunk.start, chunk.stop))
+    assert (covered == 1).all()
+
+
+@pytest.mark.parametrize(("size", "context"), [(100, 16), (160, 10)])
+def test_chunks_off_the_grid_are_refused(size, context):
+    with pytest.raises(ValueError, match="multiples of 16"):
+        list(framing.plan_chunks(500, size, context))
+
+
+@quick
+@given(st.integers(1, 400), st.integers(1, 80), st.integers(0, 40), st.integers(0, 60))
+def test_overlap_add_of_ones_is_ones(n_frames, step, overlap, fade):
+    length = step + overlap
+    chunks = [
+        (first, np.ones((length, 3), np.float32)) for first in range(-overlap, n_frames, step)
+    ]
+    total = framing.overlap_add(chunks, n_frames, fade)
+    assert total.shape == (n_frames, 3) and total.dtype == np.float32
+    np.testing.assert_allclose(total, 1.0, atol=1e-6)
+
+
+def test_overlap_add_of_pieces_of_a_signal_is_the_signal():
+    song = np.random.default_rng(0).normal(size=(100, 2)).astype(np.float32)
+    padded = np.pad(song, ((10, 40), (0, 0)))
+    chunks = [(first, padded[first + 10 : first + 50]) for first in range(-10, 100, 20)]
+    np.testing.assert_allclose(framing.overlap_add(chunks, 100, 20), song, atol=1e-6)
+
+
+def test_overlap_add_fades_linearly_by_hand():
+    # Two chunks overlap in frames 2 and 3; weights there are 2/3, 1/3 and 1/3, 2/3.
+    chunks = [(0, np.zeros(4)), (2, np.full(4, 3.0))]
+    np.testing.assert_allclose(framing.overlap_add(chunks, 6, 2), [0, 0, 1, 2, 3, 3], atol=1e-6)
+
+
+def test_overlap_add_refuses_gaps():
+    with pytest.raises(ValueError, match="frame 3 is covered by no chunk"):
+        framing.overlap_add([(0, np.ones(3)), (4, np.ones(3))], 7, 1)
+    with pytest.raises(ValueError, match="no chunks"):
+        framing.overlap_add([], 7, 1)

@@ -1,0 +1,143 @@
+"""Random phrase, random speed and random levels of one training example, in TensorFlow.
+
+Stateless: what an example becomes depends on its seed alone, so that a resumed run goes on exactly.
+"""
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from sep_tf import world
+from sep_tf.config import AudioConfig, AugmentConfig, RecordConfig
+
+AUDIO = AudioConfig()
+RECORD = RecordConfig()
+_SILENCE = world.silence_features(1)
+
+
+def uniform(seed: tf.Tensor, key: int, low: float, high: float) -> tf.Tensor:
+    """One float in [low, high), a pure function of (seed, key)."""
+    key_seed = tf.random.experimental.stateless_fold_in(tf.cast(seed, tf.int64), key)
+    return tf.random.stateless_uniform([], key_seed, low, high)
+
+
+def _decibels(value: tf.Tensor) -> tf.Tensor:
+    return tf.pow(10.0, value / 20.0)
+
+
+@dataclasses.dataclass(frozen=True)
+class Phrase:
+    """Samples and frames of a phrase inside a record piece, at `speed` times the original."""
+
+    start: tf.Tensor
+    speed: tf.Tensor
+    frames: int
+
+    def audio(self, pcm: tf.Tensor) -> tf.Tensor:
+        """PCM16 bytes of a piece with margins -> float32 [(frames - 1) * hop + 2 * margin]."""
+        samples = tf.cast(tf.io.decode_raw(pcm, tf.int16), tf.float32) / 32767.0
+        length = (self.frames - 1) * AUDIO.hop_length + 2 * RECORD.margin
+        offset = tf.range(length, dtype=tf.float32) - RECORD.margin
+        first = tf.cast(self.start * AUDIO.hop_length + RECORD.margin, tf.float32)
+        position = first + offset * self.speed
+        whole = tf.floor(position)
+        fraction = position - whole
+        index = tf.cast(whole, tf.int32)
+
+        def at(i: tf.Tensor) -> tf.Tensor:
+            inside = (i >= 0) & (i < tf.size(samples))
+            return tf.where(inside, tf.gather(samples, tf.where(inside, i, 0)), 0.0)
+
+        # Linear interpolation; exact at speed 1, where the fraction is 0.
+        return at(index) * (1.0 - fraction) + at(index + 1) * fraction
+
+    def rows(self, values: tf.Tensor, fill: np.ndarray) -> tf.Tensor:
+        """values [T, ...] at the phrase's frames, `fill` beyond the piece."""
+        position = tf.cast(self.start, tf.float32) + tf.range(self.frames, dtype=tf.float32) * (
+            self.speed
+        )
+        index = tf.cast(tf.round(position), tf.int32)
+        inside = index < tf.shape(values)[0]
+        rows = tf.gather(values, tf.where(inside, index, 0))
+        shape = [self.frames] + [1] * (values.shape.rank - 1)
+        return tf.where(tf.reshape(inside, shape), rows, tf.constant(fill, values.dtype))
+
+
+def cut_phrase(
+    record: dict[str, tf.Tensor], frames: int, seed: tf.Tensor, key: int, speed: tf.Tensor
+) -> Phrase:
+    """A random phrase of a piece; shorter pieces are followed by silence."""
+    needed = tf.cast(tf.math.ceil(frames * speed), tf.int32)
+    room = tf.maximum(tf.cast(record["frames"], tf.int32) - needed, 0)
+    start = tf.cast(uniform(seed, key, 0.0, 1.0) * (tf.cast(room, tf.float32) + 1.0), tf.int32)
+    return Phrase(tf.minimum(start, room), speed, frames)
+
+
+def mix(
+    voice: dict[str, tf.Tensor],
+    backing: dict[str, tf.Tensor],
+    seed: tf.Tensor,
+    frames: int,
+    config: AugmentConfig,
+) -> dict[str, Any]:
+    """One training example from a voice record and a backing record.
+
+    Args:
+      voice: parsed record with vocals; its own backing is used where it has one.
+      backing: parsed record to pair it with.
+      seed: int64 [2].
+      frames: length of the phrase.
+      config: ranges of the random draws.
+
+    Returns:
+      mixture float32 [(frames - 1) * hop + 2 * margin] (the sum of `voice` and `accompaniment`,
+      also returned), features [frames, 64] following the vocal's gain exactly (c0 + 2 ln g),
+      f0 [frames] in Hz, voiced and audible float32 [frames], singer and song_index int32.
+    """
+    speed = uniform(seed, 0, *config.speed) if config.speed != (1.0, 1.0) else tf.constant(1.0)
+    phrase = cut_phrase(voice, frames, seed, 1, speed)
+    has_own = tf.strings.length(voice["backing"]) > 0
+    own = {name: tf.where(has_own, voice[name], backing[name]) for name in ("backing", "backing_db")}
+    other = cut_phrase(backing, frames, seed, 2, tf.constant(1.0))
+    other = Phrase(
+        tf.where(has_own, phrase.start, other.start), tf.where(has_own, speed, 1.0), frames
+    )
+    level = uniform(seed, 3, *config.vocals_db)
+    snr = uniform(seed, 4, *config.snr_db)
+    chance = uniform(seed, 5, 0.0, 1.0)
+    vocal_free = chance < config.vocal_free
+    backing_free = chance > 1.0 - config.backing_free
+    gain = _decibels(level - voice["vocals_db"])
+    backing_gain = _decibels(level - snr - own["backing_db"])
+    sung = phrase.audio(voice["vocals"]) * tf.where(vocal_free, 0.0, gain)
+    music = other.audio(own["backing"]) * tf.where(backing_free, 0.0, backing_gain)
+
+    features = tf.reshape(tf.io.decode_raw(voice["features"], tf.float32), [-1, AUDIO.feature_size])
+    features = phrase.rows(features, _SILENCE.stacked)
+    silent_c0 = float(_SILENCE.envelope[0, 0])
+    c0 = tf.maximum(features[:, :1] + 2.0 * tf.math.log(gain), silent_c0)
+    features = tf.concat([c0, features[:, 1:]], axis=1)
+    features = tf.where(vocal_free, tf.constant(_SILENCE.stacked), features)
+    f0 = phrase.rows(tf.io.decode_raw(voice["f0"], tf.float32), _SILENCE.f0[0]) * speed
+    voiced = phrase.rows(tf.io.decode_raw(voice["voiced"], tf.uint8), np.uint8(0)) > 0
+    audible = frame_power(sung, frames) > 10.0 ** (AUDIO.gate_db / 10.0)
+    return {
+        "mixture": sung + music,
+        "voice": sung,
+        "accompaniment": music,
+        "features": features,
+        "f0": f0,
+        "voiced": tf.cast(voiced & audible, tf.float32),
+        "audible": tf.cast(audible, tf.float32),
+        "singer": tf.cast(voice["singer"], tf.int32),
+        "song_index": tf.cast(voice["song_index"], tf.int32),
+    }
+
+
+def frame_power(audio: tf.Tensor, frames: int) -> tf.Tensor:
+    """Mean square of the 1024 samples around each frame of audio with margins, [frames]."""
+    skip = RECORD.margin - AUDIO.fft_length // 2
+    windows = tf.signal.frame(audio[skip:], AUDIO.fft_length, AUDIO.hop_length)[:frames]
+    return tf.reduce_mean(windows**2, axis=-1)

@@ -1,0 +1,133 @@
+"""tf.data pipeline: records -> random phrases -> mixtures -> batches with spectrograms.
+
+Example n of an epoch is a pure function of (seed, epoch, n): shards and records are shuffled with
+seeds of their own and all augmentation is stateless, so a run resumed at a batch goes on exactly.
+"""
+
+import dataclasses
+from collections.abc import Iterator
+from pathlib import Path
+
+import tensorflow as tf
+
+from sep_tf import spectrogram
+from sep_tf.config import AudioConfig, AugmentConfig, RecordConfig
+from sep_tf.errors import DataError
+from tfrecords import augment, schema
+
+AUDIO = AudioConfig()
+RECORD = RecordConfig()
+# Phrases cut from each record while it is decoded.
+PHRASES_PER_RECORD = 4
+_SHUFFLE_RECORDS = 512
+
+
+@dataclasses.dataclass(frozen=True)
+class PhraseOptions:
+    """What a stage asks of the pipeline."""
+
+    split: str = "train"
+    batch_size: int = 30
+    phrase_frames: int = 128
+    seed: int = 1
+    # Names of the spectrograms to compute, of `spectrogram.names()`.
+    spectrograms: tuple[str, ...] = ("magnitude",)
+    augment: AugmentConfig = AugmentConfig()
+
+
+def parse(serialised: tf.Tensor) -> dict[str, tf.Tensor]:
+    """One serialised example -> its fields, all scalar."""
+    spec = {name: tf.io.FixedLenFeature([], tf.string) for name in schema.SPEC_STRINGS}
+    spec |= {name: tf.io.FixedLenFeature([], tf.int64) for name in schema.SPEC_INTS}
+    spec |= {name: tf.io.FixedLenFeature([], tf.float32) for name in schema.SPEC_FLOATS}
+    return tf.io.parse_single_example(serialised, spec)
+
+
+def shard_files(folder: Path, family: str) -> list[str]:
+    """Paths of a family's shards, sorted; raises DataError when there are none."""
+    files = sorted(str(path) for path in folder.glob(f"{family}-*-of-*.tfrecord"))
+    if not files:
+        raise DataError(f"{folder} has no '{family}' records")
+    return files
+
+
+def _backing_family(index: schema.DatasetIndex, split: str) -> str:
+    """Music to pair voices with; unseen singers share the validation music."""
+    for family in (f"{split}_backing", f"{split.split('_')[0]}_backing"):
+        if index.counts.get(family):
+            return family
+    raise DataError(f"the data set has no music to pair '{split}' voices with")
+
+
+def _records(files: list[str], seed: int) -> tf.data.Dataset:
+    """Endless stream of parsed records, shuffled anew each round, deterministic in `seed`."""
+    rounds = tf.data.Dataset.counter()
+
+    def one_round(number: tf.Tensor) -> tf.data.Dataset:
+        round_seed = tf.stack([tf.constant(seed, tf.int64), number])
+        order = tf.random.experimental.stateless_shuffle(tf.constant(files), round_seed)
+        shards = tf.data.Dataset.from_tensor_slices(order)
+        return shards.interleave(
+            tf.data.TFRecordDataset, cycle_length=min(len(files), 8), deterministic=True
+        )
+
+    stream = rounds.flat_map(one_round).map(parse, num_parallel_calls=2, deterministic=True)
+    return stream.shuffle(_SHUFFLE_RECORDS, seed=seed, reshuffle_each_iteration=False)
+
+
+def phrases(folder: Path | str, options: PhraseOptions) -> tf.data.Dataset:
+    """Endless batches of training phrases.
+
+    Returns:
+      Data set of dictionaries: `features` [B, T, 64], `f0` [B, T] Hz, `voiced` and `audible`
+      [B, T] 0/1, `singer` and `song_index` [B] int32, and every spectrogram asked for,
+      [B, T, bins], all float32 unless said.
+
+    Raises:
+      DataError: no such data set, split or music.
+    """
+    folder = Path(folder)
+    index = schema.DatasetIndex.load(folder)
+    voices = _records(shard_files(folder, options.split), 2 * options.seed)
+    family = _backing_family(index, options.split)
+    backing = _records(shard_files(folder, family), 2 * options.seed + 1)
+    # Repeating a record's parsed tensors costs nothing; the shuffle behind spreads its phrases.
+    voices, backing = (
+        stream.flat_map(lambda r: tf.data.Dataset.from_tensors(r).repeat(PHRASES_PER_RECORD))
+        .shuffle(_SHUFFLE_RECORDS, seed=options.seed + salt, reshuffle_each_iteration=False)
+        for salt, stream in enumerate((voices, backing))
+    )
+
+    def example(number: tf.Tensor, pair: tuple) -> dict[str, tf.Tensor]:
+        seed = tf.stack([tf.constant(options.seed, tf.int64), number])
+        return augment.mix(*pair, seed, options.phrase_frames, options.augment)
+
+    stream = tf.data.Dataset.zip((voices, backing)).enumerate()
+    stream = stream.map(example, num_parallel_calls=2, deterministic=True)
+    stream = stream.batch(options.batch_size, drop_remainder=True)
+    stream = stream.map(
+        lambda batch: add_spectrograms(batch, options.spectrograms), num_parallel_calls=1
+    )
+    return stream.prefetch(4)
+
+
+def add_spectrograms(batch: dict[str, tf.Tensor], names: tuple[str, ...]) -> dict[str, tf.Tensor]:
+    """Replaces the waveforms of a batch by the spectrograms asked for."""
+    batch = dict(batch)
+    mixture = batch.pop("mixture")
+    del batch["voice"], batch["accompaniment"]
+    for name in names:
+        length = spectrogram.names()[name]
+        skip = RECORD.margin - length // 2
+        inner = mixture[:, skip : mixture.shape[1] - skip]
+        batch[name] = spectrogram.magnitude_ops(inner, length, AUDIO.hop_length, pad=False)
+    return batch
+
+
+def examples(folder: Path | str, family: str) -> Iterator[dict[str, tf.Tensor]]:
+    """Parsed records of a family in stored order; raises DataError that names a damaged shard."""
+    for path in shard_files(Path(folder), family):
+        try:
+            yield from tf.data.TFRecordDataset(path).map(parse)
+        except (tf.errors.DataLossError, tf.errors.InvalidArgumentError) as error:
+            raise DataError(f"{path} is damaged: {error.message.splitlines()[0]}") from error

@@ -1,0 +1,124 @@
+"""The manifest: a CSV with one row a song; everything else reads songs through it.
+
+Columns: song_id, singer, vocals, backing, split, and optionally backing_start (seconds),
+vocals_gain, backing_gain for fixed mixtures. Paths are relative to the manifest's folder.
+`vocals` or `backing` may be empty: a voice to be paired at random, or music without a voice.
+"""
+
+import csv
+import dataclasses
+from collections.abc import Iterable
+from pathlib import Path
+
+from sep_tf.errors import DataError
+
+SPLITS = ("train", "validation", "validation_unseen", "test")
+COLUMNS = ("song_id", "singer", "vocals", "backing", "split")
+MIX_COLUMNS = ("backing_start", "vocals_gain", "backing_gain")
+# What published lists call the song.
+_ID_ALIASES = ("song_id", "id", "song")
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """One song; `mixture = vocals * vocals_gain + backing[backing_start:] * backing_gain`."""
+
+    song_id: str
+    singer: str
+    vocals: Path | None
+    backing: Path | None
+    split: str
+    backing_start: float = 0.0
+    vocals_gain: float = 1.0
+    backing_gain: float = 1.0
+
+
+def read_manifest(path: Path | str, default_split: str = "test") -> list[Row]:
+    """Reads and checks a manifest.
+
+    Args:
+      path: CSV file.
+      default_split: split of rows in a file without that column (a list of test mixtures).
+
+    Returns:
+      Rows in file order, audio paths resolved against the manifest's folder (not opened).
+
+    Raises:
+      DataError: file missing or empty, a column missing, a bad value, a song listed twice.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise DataError(f"manifest {path} does not exist")
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            reader = csv.DictReader(file)
+            header = reader.fieldnames or []
+            id_column = next((name for name in _ID_ALIASES if name in header), None)
+            missing = [c for c in ("vocals", "backing") if c not in header]
+            if id_column is None or missing:
+                wanted = "song_id" if id_column is None else ", ".join(missing)
+                raise DataError(f"manifest {path}: no column {wanted}")
+            rows = [
+                _parse(values, id_column, default_split, path, reader.line_num)
+                for values in reader
+            ]
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"manifest {path} is not a CSV text file: {error}") from error
+    if not rows:
+        raise DataError(f"manifest {path} has no songs")
+    seen: set[str] = set()
+    for row in rows:
+        if row.song_id in seen:
+            raise DataError(f"manifest {path}: song '{row.song_id}' is listed twice")
+        seen.add(row.song_id)
+    return rows
+
+
+def _parse(
+    values: dict[str, str], id_column: str, default_split: str, path: Path, line: int
+) -> Row:
+    def text(name: str) -> str:
+        return (values.get(name) or "").strip()
+
+    def number(name: str, default: float) -> float:
+        try:
+            return float(text(name) or default)
+        except ValueError:
+            raise DataError(f"manifest {path} line {line}: {name} is no number") from None
+
+    def audio(name: str) -> Path | None:
+        return path.parent / text(name) if text(name) else None
+
+    split = text("split") or default_split
+    if split not in SPLITS:
+        raise DataError(f"manifest {path} line {line}: unknown split '{split}'")
+    row = Row(
+        text(id_column),
+        text("singer"),
+        audio("vocals"),
+        audio("backing"),
+        split,
+        number("backing_start", 0.0),
+        number("vocals_gain", 1.0),
+        number("backing_gain", 1.0),
+    )
+    if not row.song_id or (row.vocals is None and row.backing is None):
+        raise DataError(f"manifest {path} line {line}: a row needs an id, and vocals or backing")
+    return row
+
+
+def write_manifest(path: Path | str, rows: Iterable[Row]) -> None:
+    """Writes rows as CSV, paths as given; raises DataError when a song_id repeats."""
+    path = Path(path)
+    rows = list(rows)
+    if len({row.song_id for row in rows}) != len(rows):
+        raise DataError(f"manifest {path}: a song is listed twice")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(path.name + ".partial")
+    with partial.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(COLUMNS + MIX_COLUMNS)
+        for row in rows:
+            values = dataclasses.astuple(row)
+            writer.writerow(["" if value is None else value for value in values])
+    partial.replace(path)

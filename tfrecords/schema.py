@@ -1,0 +1,110 @@
+"""What an example holds, how it is packed, and `dataset.json` beside the shards (DESIGN: Files)."""
+
+import dataclasses
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sep_tf.config import AudioConfig, RecordConfig
+from sep_tf.errors import DataError
+
+INDEX_NAME = "dataset.json"
+SPEC_STRINGS = ("vocals", "backing", "features", "f0", "voiced")
+SPEC_INTS = ("song_index", "singer", "frames")
+SPEC_FLOATS = ("vocals_db", "backing_db")
+
+
+@dataclasses.dataclass(frozen=True)
+class Statistics:
+    """Per-feature mean and standard deviation of frames above the level gate, each [64].
+
+    The level of every song is brought to REFERENCE_DB first: c0 says how spectra vary,
+    not how loud each corpus happens to be recorded.
+    """
+
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class DatasetIndex:
+    """Contents of dataset.json."""
+
+    schema_version: int
+    audio: dict[str, Any]
+    record: dict[str, Any]
+    singers: tuple[str, ...]
+    songs: tuple[str, ...]
+    # Examples per shard family: "train", "train_backing", ...
+    counts: dict[str, int]
+    statistics: Statistics
+
+    def save(self, folder: Path) -> None:
+        text = json.dumps(dataclasses.asdict(self), indent=1, sort_keys=True) + "\n"
+        partial = folder / (INDEX_NAME + ".partial")
+        partial.write_text(text, encoding="utf-8")
+        partial.replace(folder / INDEX_NAME)
+
+    @classmethod
+    def load(cls, folder: Path | str) -> "DatasetIndex":
+        """Reads and checks dataset.json; raises DataError that names the file."""
+        path = Path(folder) / INDEX_NAME
+        if not path.is_file():
+            raise DataError(f"{folder} is no data set: {path} does not exist")
+        try:
+            values = json.loads(path.read_text(encoding="utf-8"))
+            version = values["schema_version"]
+            if version != RecordConfig().schema_version:
+                raise DataError(
+                    f"{path}: schema version {version}, this program reads "
+                    f"{RecordConfig().schema_version}; build the records again"
+                )
+            if values["audio"] != json.loads(json.dumps(AudioConfig().to_dict())):
+                raise DataError(f"{path}: made with other signal constants; build the records again")
+            statistics = values.pop("statistics")
+            stats = Statistics(tuple(statistics["mean"]), tuple(statistics["std"]))
+            values = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
+            return cls(statistics=stats, **values)
+        except (json.JSONDecodeError, KeyError, TypeError) as error:
+            raise DataError(f"{path} is damaged: {error}") from error
+
+
+def to_pcm16(audio: np.ndarray) -> bytes:
+    """float [-1, 1] -> little-endian 16-bit samples."""
+    return np.round(np.clip(audio, -1, 1) * 32767.0).astype("<i2").tobytes()
+
+
+# Level every song is brought to in the statistics; the middle of the training range.
+REFERENCE_DB = -23.0
+
+
+@dataclasses.dataclass
+class StatisticsSum:
+    """Sums over frames, added song by song and reduced once."""
+
+    count: int
+    total: np.ndarray
+    squares: np.ndarray
+
+    @classmethod
+    def of(cls, features: np.ndarray, audible: np.ndarray, level_db: float) -> "StatisticsSum":
+        """Sums of the audible frames of features [T, 64] of a song at level_db (dBFS)."""
+        frames = features[audible].astype(np.float64)
+        # c0 is natural-log power: a level in dB times ln(10) / 10.
+        frames[:, 0] += (REFERENCE_DB - level_db) * math.log(10.0) / 10.0
+        return cls(len(frames), frames.sum(axis=0), (frames**2).sum(axis=0))
+
+
+def reduce_statistics(parts: list[StatisticsSum]) -> Statistics:
+    """Mean and standard deviation; `fsum` makes the result independent of order."""
+    count = sum(part.count for part in parts)
+    if count == 0:
+        raise DataError("no audible vocal frame in the training split: no statistics")
+    size = len(parts[0].total)
+    mean = [math.fsum(p.total[d] for p in parts) / count for d in range(size)]
+    square = [math.fsum(p.squares[d] for p in parts) / count for d in range(size)]
+    std = [math.sqrt(max(s - m * m, 1e-8)) for s, m in zip(square, mean, strict=True)]
+    return Statistics(tuple(mean), tuple(std))
