@@ -26,6 +26,7 @@ EXTRAS = {
     "plot": ["matplotlib>=3.7"],
     "eval": ["matplotlib>=3.7", "mir_eval>=0.7"],
     "train": [
+        "h5py>=3.8",
         "keras>=3.12,<3.16",
         "tensorboard>=2.18",
         "tensorflow>=2.18,<2.22",

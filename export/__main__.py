@@ -1,6 +1,6 @@
 """`sep-tf export`: trained stages to a .tflite (LiteRT) and a .weights.h5 (Keras).
 
-    sep-tf export --model_dir=runs/lite --output=sin-lite --quantise=float16
+sep-tf export --model_dir=runs/lite --output=sin-lite --quantise=float16
 """
 
 import sys

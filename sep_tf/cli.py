@@ -205,6 +205,23 @@ def quiet_tensorflow() -> None:
     os.environ.setdefault("KERAS_BACKEND", "tensorflow")
 
 
+@contextlib.contextmanager
+def quiet_native_log() -> Iterator[None]:
+    """Drops what native code writes to stderr: LiteRT announces its delegate there.
+
+    For programs, around loading a model; exceptions pass through.
+    """
+    sys.stderr.flush()
+    saved, null = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(null, 2)
+        yield
+    finally:
+        os.dup2(saved, 2)
+        os.close(saved)
+        os.close(null)
+
+
 def _flag_help(flag: flags.Flag) -> list[str]:
     if flag.boolean:
         head = f"  --[no]{flag.name}"

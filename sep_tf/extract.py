@@ -89,6 +89,8 @@ def main(args: list[str]) -> int:
         from sep_tf.separator import Separator
 
         separator = Separator(FLAGS.model, runtime=FLAGS.runtime, f0=FLAGS.f0)
+        with cli.quiet_native_log():
+            separator.load()
 
         def work(job: jobs.Job, progress: jobs.Progress | None):
             return separator.separate_file(

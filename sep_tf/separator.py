@@ -70,6 +70,10 @@ class Separator:
         """The constructor under the name that users of pretrained models look for."""
         return cls(name, runtime, f0)
 
+    def load(self) -> None:
+        """Loads the model now instead of at first use; raises ModelError when it does not fit."""
+        _ = self.runtime
+
     @property
     def runtime(self) -> runtimes.Runtime:
         """The loaded model."""
@@ -253,13 +257,11 @@ class Separator:
 def to_mono(audio: np.ndarray) -> np.ndarray:
     """float [samples] or [samples, channels] -> float32 [samples], a mean; raises AudioError."""
     audio = np.asarray(audio)
-    if audio.ndim not in (1, 2) or audio.dtype.kind not in "fiu":
+    if audio.ndim not in (1, 2) or audio.dtype.kind != "f":
         raise AudioError(
-            f"audio must be numbers, [samples] or [samples, channels], not {audio.dtype} "
+            f"audio must be float, [samples] or [samples, channels], not {audio.dtype} "
             f"{list(audio.shape)}"
         )
-    if audio.dtype.kind != "f":
-        raise AudioError(f"audio must be float, full scale at 1, not {audio.dtype}")
     if audio.size == 0:
         raise AudioError("audio has no samples")
     mono = audio.mean(axis=1, dtype=np.float32) if audio.ndim == 2 else audio.astype(np.float32)

@@ -1,6 +1,6 @@
 """`sep-tf train`: trains the networks in stages (section 4.2).
 
-    sep-tf train --stage=all --data_dir=records --model_dir=runs/lite
+sep-tf train --stage=all --data_dir=records --model_dir=runs/lite
 """
 
 import sys

@@ -5,13 +5,18 @@ aperiodicities (dB), f0 in Hz as a contour without gaps, and the voiced flag tha
 """
 
 import dataclasses
+import warnings
 from collections.abc import Iterator
 
 import numpy as np
-import pyworld
 
 from sep_tf import framing, pitch
 from sep_tf.config import AudioConfig
+
+with warnings.catch_warnings():
+    # pyworld asks pkg_resources for its version, which warns every user that it is deprecated.
+    warnings.simplefilter("ignore")
+    import pyworld
 
 AUDIO = AudioConfig()
 MAX_SEGMENT_SECONDS = 20.0
@@ -19,8 +24,12 @@ F0_METHODS = ("harvest", "dio")
 
 # Aperiodicity at 1 (0 dB) would make WORLD divide by zero in its periodic part.
 _APERIODICITY_FLOOR = 0.001
-# Frames rendered beyond a join, for the tails of the last pulses.
-_TAIL_FRAMES = 16
+# A segment begins so many frames before its join: long enough for pulses before them to fade.
+_PRE_ROLL = 16
+# And is rendered so many beyond it: WORLD drops the last pulse, at 50 Hz up to 4 frames away.
+_POST_ROLL = 8
+# WORLD's own pulse rate where unvoiced, Hz.
+_UNVOICED_F0 = 500.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -109,9 +118,7 @@ def estimate_f0(
     return np.where(inside & audible, f0, 0.0)
 
 
-def spectral_envelope(
-    audio: np.ndarray, f0: np.ndarray, config: AudioConfig = AUDIO
-) -> np.ndarray:
+def spectral_envelope(audio: np.ndarray, f0: np.ndarray, config: AudioConfig = AUDIO) -> np.ndarray:
     """CheapTrick power envelope [T, world_fft_length // 2 + 1] for f0 [T] (0 = unvoiced)."""
     samples = np.ascontiguousarray(audio, np.float64)
     envelope = pyworld.cheaptrick(
@@ -231,68 +238,87 @@ def synthesise(
 class Synthesiser:
     """Streaming synthesis in segments of at most 20 s, so that memory does not grow.
 
-    Segments meet in unvoiced frames. Where 20 s pass without one, they meet just after a pulse:
-    where the accumulated phase has wrapped, so that the next segment's first pulse is due one
-    period later. Tails of one segment ring on into the next, by addition.
+    Segments overlap, and are cross-faded within one unvoiced frame. Where 10 s pass without one,
+    the next segment starts on a pulse of this one, its phase zero where this one's has wrapped:
+    both have the same pulses in the overlap, so that the cross-fade does not show.
     """
 
     def __init__(self, config: AudioConfig = AUDIO) -> None:
         self._config = config
         self._pending: list[VocoderFeatures] = []
         self._frames = 0
-        self._tail = np.zeros(0, np.float32)
+        # Frames of what is pending that lie before its join with the segment before.
+        self._pre_roll = 0
+        self._fading = np.zeros(0, np.float32)
         self._limit = int(MAX_SEGMENT_SECONDS * config.frames_per_second)
 
     def push(self, features: VocoderFeatures) -> Iterator[np.ndarray]:
-        """Takes the next frames; yields float32 audio, 160 samples a frame, as it gets ready."""
+        """Takes the next frames; yields float32 audio, in all 160 samples a frame, when ready."""
         self._pending.append(features)
         self._frames += len(features)
         while self._frames > self._limit:
             waiting = VocoderFeatures.concatenate(self._pending)
-            cut = self._choose_cut(waiting[: self._limit])
-            self._pending, self._frames = [waiting[cut:]], len(waiting) - cut
-            yield self._render(waiting[:cut])
+            start, join = self._choose_join(waiting[: self._limit])
+            yield self._render(waiting[: join + 1 + _POST_ROLL], join)
+            self._pending, self._frames = [waiting[start:]], len(waiting) - start
+            self._pre_roll = join - start
 
     def finish(self) -> Iterator[np.ndarray]:
         """Yields the audio of what is left; nothing may be pushed after it."""
         if self._frames:
             waiting = VocoderFeatures.concatenate(self._pending)
             self._pending, self._frames = [], 0
-            yield self._render(waiting)
+            yield self._render(waiting, None)
 
-    def _choose_cut(self, features: VocoderFeatures) -> int:
-        """The frame to end a segment before: the last unvoiced one in its second half."""
-        half = len(features) // 2
-        unvoiced = np.flatnonzero(~features.voiced[half:])
+    def _choose_join(self, features: VocoderFeatures) -> tuple[int, int]:
+        """The next segment's first frame, and the frame in whose middle the two are joined."""
+        half, last = len(features) // 2, len(features) - _POST_ROLL - 1
+        f0, _, _ = decode(features[:last], self._config)
+        unvoiced = np.flatnonzero(f0[half:] == 0)
         if unvoiced.size:
-            return half + int(unvoiced[-1])
-        # WORLD interpolates f0 linearly between frames: the trapezoid is its phase.
-        f0 = np.clip(features.f0, self._config.f0_floor, self._config.f0_ceil).astype(np.float64)
-        steps = 0.5 * (f0[1:] + f0[:-1]) * self._config.hop_length / self._config.sample_rate
-        phase = np.concatenate([[0.0], np.cumsum(steps)])
-        # A little after the wrap: exactly on it, rounding decides which side has the pulse.
-        distance = np.mod(phase[half:] - 0.02, 1.0)
-        return half + int(np.argmin(distance))
+            join = half + int(unvoiced[-1])
+            return join - _PRE_ROLL, join
+        starts = np.arange(half, last - _PRE_ROLL)
+        phase = _phase(f0, self._config)[starts * self._config.hop_length]
+        start = int(starts[np.argmin(np.abs(phase - np.round(phase)))])
+        return start, start + _PRE_ROLL
 
-    def _render(self, features: VocoderFeatures) -> np.ndarray:
-        """Audio of the frames plus the tail of the segment before; keeps this one's own tail."""
-        config = self._config
-        n = len(features) * config.hop_length
+    def _render(self, features: VocoderFeatures, join: int | None) -> np.ndarray:
+        """Audio of the frames up to the join (None: to the end), faded into the one before."""
+        config, hop = self._config, self._config.hop_length
         f0, envelope, aperiodicity = decode(features, config)
         # At the power floor throughout there is nothing to hear; WORLD would add faint noise.
         if envelope.max() <= 2.0 * config.power_floor and not f0.any():
-            audio = np.zeros(n + _TAIL_FRAMES * config.hop_length)
+            audio = np.zeros(len(features) * hop, np.float32)
         else:
-            quiet = np.full((_TAIL_FRAMES, envelope.shape[1]), config.power_floor * 1e-6)
+            held = 0 if join is not None else _POST_ROLL
             audio = pyworld.synthesize(
-                np.concatenate([f0, np.zeros(_TAIL_FRAMES)]),
-                np.concatenate([envelope, quiet]),
-                np.concatenate([aperiodicity, np.ones_like(quiet)]),
+                np.pad(f0, (0, held), "edge"),
+                np.pad(envelope, ((0, held), (0, 0)), "edge"),
+                np.pad(aperiodicity, ((0, held), (0, 0)), "edge"),
                 config.sample_rate,
                 config.frame_period_ms,
             )
-        audio = np.nan_to_num(audio).astype(np.float32)
-        carried = min(len(self._tail), len(audio))
-        audio[:carried] += self._tail[:carried]
-        self._tail = audio[n:]
-        return audio[:n]
+            audio = np.nan_to_num(audio).astype(np.float32)
+        if self._pre_roll:
+            audio = audio[self._pre_roll * hop - hop // 2 :]
+            ramp = ((np.arange(hop) + 0.5) / hop).astype(np.float32)
+            # Pulses of both are the same: amplitudes add. Noises are not: powers do.
+            weights = (ramp, 1 - ramp) if f0[self._pre_roll] > 0 else (ramp**0.5, (1 - ramp) ** 0.5)
+            audio[:hop] = weights[0] * audio[:hop] + weights[1] * self._fading
+        before = self._pre_roll * hop - hop // 2 if self._pre_roll else 0
+        if join is None:
+            return audio[: len(features) * hop - before]
+        end = join * hop - hop // 2 - before
+        self._fading = audio[end : end + hop]
+        return audio[:end]
+
+
+def _phase(f0: np.ndarray, config: AudioConfig) -> np.ndarray:
+    """Cycles WORLD's synthesis has gone through before each sample of f0 [T], 0 = unvoiced."""
+    hop = config.hop_length
+    position = np.arange(len(f0) * hop) / hop
+    frames = np.arange(len(f0))
+    voiced = np.interp(position, frames, (f0 > 0).astype(np.float64)) > 0.5
+    rate = np.where(voiced, np.interp(position, frames, f0), _UNVOICED_F0)
+    return np.concatenate([[0.0], np.cumsum(rate / config.sample_rate)])

@@ -207,6 +207,9 @@ class Slow:
     def __init__(self, *args, **kwargs):
         pass
 
+    def load(self):
+        pass
+
     def separate_file(self, src, dst, *, clip, **kwargs):
         with audio_io.VoiceWriter(dst, 16_000, clip) as writer:
             writer.write(np.zeros(1000))

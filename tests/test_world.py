@@ -76,7 +76,7 @@ def test_features_of_a_voice(voice, features):
     assert features.voiced[inner].all()
     assert np.abs(1200 * np.log2(features.f0[inner] / 200)).max() < 60
     # A contour in every frame, gaps and ends included.
-    assert (np.abs(1200 * np.log2(features.f0 / 200)) < 400).all()
+    assert ((features.f0 >= 50) & (features.f0 <= 1100)).all()
 
 
 @pytest.mark.parametrize("method", world.F0_METHODS)
@@ -280,19 +280,25 @@ def test_segments_that_meet_in_gaps_sound_like_one_call(phrases):
     found = stream(phrases, [])
     assert len(found) == len(phrases) * HOP
     # 17.5 s is the last gap of the first 20 s.
-    assert_same_sound(found, in_one_call(phrases), level=1.5, shape=3.0)
+    expected = in_one_call(phrases)
+    # The last phrase has its pulses elsewhere; before it, samples are the same.
+    np.testing.assert_allclose(found[: 17 * RATE], expected[: 17 * RATE], atol=1e-6)
+    assert_same_sound(found, expected, level=1.5, shape=3.0)
 
 
-def test_a_note_held_for_45_s_has_no_seams():
-    features = note(45.0)
+@pytest.mark.parametrize(("f0", "gaps"), [(110.0, (1.0,)), (220.0, ()), (517.0, (3.0, 31.0))])
+def test_a_note_held_for_45_s_has_no_seams(f0, gaps):
+    features = note(45.0, f0, gaps)
     found, expected = stream(features, []), in_one_call(features)
     assert len(found) == len(expected)
-    assert_same_sound(found, expected, level=1.0, shape=2.0)
-    # A click would be a jump in the second difference; a doubled or lost pulse, in its envelope.
-    jumps = np.abs(np.diff(found, 2)).reshape(-1)[: 44 * RATE].reshape(-1, HOP * 4).max(axis=1)
-    normal = np.abs(np.diff(expected, 2))[: 44 * RATE].reshape(-1, HOP * 4).max(axis=1)
-    assert jumps[5:-5].max() < 1.3 * normal[5:-5].max()
-    assert jumps[5:-5].min() > 0.7 * normal[5:-5].min()
+    # Every 5 ms: a lost or doubled pulse would be 3 to 20 dB.
+    level = np.abs(rms(found, 160) - rms(expected, 160)).reshape(-1)
+    if not gaps:
+        assert level.max() < 0.2
+    # Within the first two joins too; unvoiced gaps have noise of their own.
+    joined = level[: 30 * 200]
+    assert joined[np.r_[8 * 200 : 30 * 200]].max() < 1.0
+    assert_same_sound(found, expected, level=2.0 if gaps else 0.1, shape=3.0 if gaps else 0.5)
 
 
 def test_how_features_arrive_does_not_change_the_voice(phrases):

@@ -99,7 +99,9 @@ def mix(
     speed = uniform(seed, 0, *config.speed) if config.speed != (1.0, 1.0) else tf.constant(1.0)
     phrase = cut_phrase(voice, frames, seed, 1, speed)
     has_own = tf.strings.length(voice["backing"]) > 0
-    own = {name: tf.where(has_own, voice[name], backing[name]) for name in ("backing", "backing_db")}
+    own = {
+        name: tf.where(has_own, voice[name], backing[name]) for name in ("backing", "backing_db")
+    }
     other = cut_phrase(backing, frames, seed, 2, tf.constant(1.0))
     other = Phrase(
         tf.where(has_own, phrase.start, other.start), tf.where(has_own, speed, 1.0), frames

@@ -227,7 +227,9 @@ def build(
     # Processes: pyworld's estimators hold the interpreter's lock. Spawned: TensorFlow cannot fork.
     spawn = multiprocessing.get_context("spawn")
     with concurrent.futures.ProcessPoolExecutor(workers, mp_context=spawn) as pool:
-        loaded = _ordered(pool, functools.partial(load_song, cache_dir=cache_dir), rows, 4 * workers)
+        loaded = _ordered(
+            pool, functools.partial(load_song, cache_dir=cache_dir), rows, 4 * workers
+        )
         for index, song in enumerate(loaded):
             row = song.row
             singer = singers.index(row.singer) if row.singer in singers else -1

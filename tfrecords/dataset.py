@@ -68,7 +68,10 @@ def _records(files: list[str], seed: int) -> tf.data.Dataset:
         order = tf.random.experimental.stateless_shuffle(tf.constant(files), round_seed)
         shards = tf.data.Dataset.from_tensor_slices(order)
         return shards.interleave(
-            tf.data.TFRecordDataset, cycle_length=min(len(files), 8), deterministic=True
+            tf.data.TFRecordDataset,
+            cycle_length=min(len(files), 8),
+            num_parallel_calls=1,
+            deterministic=True,
         )
 
     stream = rounds.flat_map(one_round).map(parse, num_parallel_calls=2, deterministic=True)
@@ -93,8 +96,9 @@ def phrases(folder: Path | str, options: PhraseOptions) -> tf.data.Dataset:
     backing = _records(shard_files(folder, family), 2 * options.seed + 1)
     # Repeating a record's parsed tensors costs nothing; the shuffle behind spreads its phrases.
     voices, backing = (
-        stream.flat_map(lambda r: tf.data.Dataset.from_tensors(r).repeat(PHRASES_PER_RECORD))
-        .shuffle(_SHUFFLE_RECORDS, seed=options.seed + salt, reshuffle_each_iteration=False)
+        stream.flat_map(
+            lambda r: tf.data.Dataset.from_tensors(r).repeat(PHRASES_PER_RECORD)
+        ).shuffle(_SHUFFLE_RECORDS, seed=options.seed + salt, reshuffle_each_iteration=False)
         for salt, stream in enumerate((voices, backing))
     )
 

@@ -59,8 +59,7 @@ def read_manifest(path: Path | str, default_split: str = "test") -> list[Row]:
                 wanted = "song_id" if id_column is None else ", ".join(missing)
                 raise DataError(f"manifest {path}: no column {wanted}")
             rows = [
-                _parse(values, id_column, default_split, path, reader.line_num)
-                for values in reader
+                _parse(values, id_column, default_split, path, reader.line_num) for values in reader
             ]
     except (UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"manifest {path} is not a CSV text file: {error}") from error

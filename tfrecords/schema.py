@@ -63,7 +63,9 @@ class DatasetIndex:
                     f"{RecordConfig().schema_version}; build the records again"
                 )
             if values["audio"] != json.loads(json.dumps(AudioConfig().to_dict())):
-                raise DataError(f"{path}: made with other signal constants; build the records again")
+                raise DataError(
+                    f"{path}: made with other signal constants; build the records again"
+                )
             statistics = values.pop("statistics")
             stats = Statistics(tuple(statistics["mean"]), tuple(statistics["std"]))
             values = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}

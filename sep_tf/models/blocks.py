@@ -1,6 +1,5 @@
 """Layers shared by the networks. keras.ops and keras.layers alone: they run on every backend."""
 
-import keras
 import numpy as np
 from keras import layers, ops
 
@@ -37,7 +36,12 @@ class ResidualStack(layers.Layer):
         self.dilations = tuple(dilations)
         self.convolutions = [
             layers.Conv1D(
-                width, kernel_size, padding="same", dilation_rate=d, use_bias=False, name=f"conv_{i}"
+                width,
+                kernel_size,
+                padding="same",
+                dilation_rate=d,
+                use_bias=False,
+                name=f"conv_{i}",
             )
             for i, d in enumerate(self.dilations)
         ]

@@ -1,6 +1,5 @@
 """Content encoders: E_avc of the AutoVC teacher (eq. 1) and E_spec of the mixture (eq. 6)."""
 
-import keras
 from keras import layers, ops
 
 from sep_tf.config import ModelConfig

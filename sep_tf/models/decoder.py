@@ -1,6 +1,5 @@
 """The decoder of all vocoder systems: content code and a condition to vocoder features."""
 
-import keras
 from keras import layers, ops
 
 from sep_tf.config import ModelConfig

@@ -9,8 +9,10 @@ from sep_tf.models.sin import SIN
 
 
 class Extractor(keras.Model):
-    """Spectrograms by name -> `envelope` [B,T,60], `aperiodicity` [B,T,4], `f0` [B,T] Hz,
-    `voicing` [B,T] probability: the `spectrogram` signature of every export. T divides by 16.
+    """Spectrograms by name to a voice: the `spectrogram` signature of every export.
+
+    Inputs `magnitude` [B, T, 513] and `magnitude_4096` [B, T, 2049], T a multiple of 16. Outputs
+    `envelope` [B, T, 60], `aperiodicity` [B, T, 4] in dB, `f0` [B, T] in Hz, `voicing` [B, T].
     """
 
     def __init__(self, config: ModelConfig, **kwargs):

@@ -40,9 +40,10 @@ def log_frequency_filters(audio: AudioConfig) -> np.ndarray:
 
 
 class HarmonicSpectrum(layers.Layer):
-    """Magnitude [B, T, 2049] -> harmonic stack [B, T, pitches, H], spectrum [B, T, 540], level [B, T, 1].
+    """Magnitude [B, T, 2049] on a logarithmic frequency axis, harmonics stacked.
 
-    The stack has no level (each frame's mean log magnitude is taken out); `level` carries it.
+    Returns the stack [B, T, pitches, harmonics], the spectrum [B, T, 540] and the level [B, T, 1].
+    Stack and spectrum have each frame's mean log magnitude taken out; `level` carries it.
     """
 
     def __init__(self, harmonics: tuple[float, ...], floor: float = 1e-2, **kwargs):
@@ -127,8 +128,13 @@ def decode_salience(logits, reach: int = 4):
     """
     centres = ops.convert_to_tensor(pitch.bin_centres())
     bins = ops.arange(pitch.N_BINS, dtype="float32")
-    peak = ops.expand_dims(ops.cast(ops.argmax(logits, axis=-1), "float32"), -1)
+    highest = ops.max(logits, axis=-1, keepdims=True)
+    # Not ops.argmax: its bit operations have no TFLite builtin.
+    is_peak = ops.cast(logits >= highest, "float32")
+    peak = ops.sum(is_peak * bins, axis=-1, keepdims=True) / ops.sum(
+        is_peak, axis=-1, keepdims=True
+    )
     near = ops.cast(ops.abs(bins - peak) <= reach, "float32")
-    weights = near * ops.exp(logits - ops.max(logits, axis=-1, keepdims=True))
+    weights = near * ops.exp(logits - highest)
     cents = ops.sum(weights * centres, axis=-1) / ops.sum(weights, axis=-1)
     return pitch.F_MIN * ops.exp(cents * (math.log(2.0) / 1200.0))

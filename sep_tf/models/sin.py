@@ -22,9 +22,7 @@ class MixtureEncoder(keras.Model):
         return self.encoder.context
 
     def call(self, magnitude, training=False):
-        return self.encoder(
-            self.log_magnitude(magnitude, training=training), training=training
-        )
+        return self.encoder(self.log_magnitude(magnitude, training=training), training=training)
 
 
 class SIN(keras.Model):

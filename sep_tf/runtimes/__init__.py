@@ -52,8 +52,10 @@ class Runtime(Protocol):
     info: ModelInfo
 
     def __call__(self, spectrograms: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """Spectrograms by name, each [chunk_frames + 2 * context, bins] -> `envelope` [T, 60],
-        `aperiodicity` [T, 4], `f0` [T] Hz, `voicing` [T] probability, all float32.
+        """Runs one chunk.
+
+        Spectrograms by name, each [chunk_frames + 2 * context, bins], to `envelope` [T, 60],
+        `aperiodicity` [T, 4], `f0` [T] in Hz and `voicing` [T] probability, all float32.
         """
 
 

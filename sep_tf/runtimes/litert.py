@@ -33,14 +33,13 @@ class LiteRTRuntime:
 
     def __init__(self, path: Path, threads: int | None = None) -> None:
         self.info = read_info(path)
-        # The interpreter says on stderr which delegate it made; that is no news to a user.
-        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
         from ai_edge_litert.interpreter import Interpreter
 
         try:
             self._interpreter = Interpreter(
                 str(path), num_threads=threads or min(os.cpu_count() or 1, 4)
             )
+            self._interpreter.allocate_tensors()
             self._runner = self._interpreter.get_signature_runner(SIGNATURE)
         except (ValueError, RuntimeError) as error:
             raise ModelError(f"{path} cannot be loaded: {error}") from error

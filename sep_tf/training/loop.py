@@ -22,7 +22,7 @@ _VALIDATION_SEED = 10_007
 
 
 def make_strategy(name: str) -> tf.distribute.Strategy:
-    """`auto`: all GPUs if there are several; `mirrored`: all devices; `none`: the default one."""
+    """All GPUs if there are several ("auto"), all devices ("mirrored"), or the default ("none")."""
     gpus = tf.config.list_logical_devices("GPU")
     if name == "mirrored" or (name == "auto" and len(gpus) > 1):
         devices = gpus or tf.config.list_logical_devices("CPU")
@@ -95,7 +95,9 @@ class Trainer:
           SepTfError: the loss became NaN; the last good checkpoint is kept.
         """
         if self.manager.latest_checkpoint:
-            self.checkpoint.restore(self.manager.latest_checkpoint).assert_existing_objects_matched()
+            self.checkpoint.restore(
+                self.manager.latest_checkpoint
+            ).assert_existing_objects_matched()
             print(f"{self.config.stage}: resumed at step {self.step}", flush=True)
         previous = signal.signal(signal.SIGTERM, self._request_stop)
         try:

@@ -1,4 +1,4 @@
-"""The stages autovc -> encoder -> sin, and f0: what each trains, freezes, restores and minimises."""
+"""Stages autovc -> encoder -> sin, and f0: what each trains, freezes, restores and minimises."""
 
 import dataclasses
 from pathlib import Path
@@ -39,7 +39,7 @@ class Stage:
     requires: tuple[str, ...] = ()
     spectrograms: tuple[str, ...] = ("magnitude",)
     validation_split = "validation_unseen"
-    # Chosen on validation; the paper's 30 x 128 frames is in `presets/paper.flags`.
+    # The paper has 30 phrases of 128 frames; longer ones suit the context of `lite`.
     defaults: dict[str, Any] = {}
     augment = AugmentConfig()
     # Curves that are means over a replica's batch; everything else is a reduced loss.

@@ -1,0 +1,89 @@
+"""Fixed mixtures of a split, for choosing between models: a manifest that `evaluate` reads.
+
+    python -m tfrecords.mixtures --manifest=all.csv --split=validation_unseen --output=valid.csv
+
+Voices are drawn at random, each with a random place of a random backing track of the split.
+"""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+from absl import flags
+
+from sep_tf import audio_io, cli
+from sep_tf.config import AudioConfig
+from sep_tf.errors import DataError
+from tfrecords import build, manifest
+
+PROGRAM = cli.Program(
+    "mixtures",
+    "--manifest=FILE --split=SPLIT --output=FILE [flags]",
+    "Draws fixed mixtures of voices and music of one split and writes them as a manifest.",
+)
+FLAGS = PROGRAM.flags
+flags.DEFINE_string("manifest", None, "Voices and music, one row each.", flag_values=FLAGS)
+flags.DEFINE_enum(
+    "split", "validation_unseen", manifest.SPLITS, "Split to draw from.", flag_values=FLAGS
+)
+flags.DEFINE_string("output", None, "Manifest to write.", flag_values=FLAGS)
+flags.DEFINE_integer("count", 40, "Mixtures.", lower_bound=1, flag_values=FLAGS)
+flags.DEFINE_integer("seed", 1, "Seed of the draw.", flag_values=FLAGS)
+# Signal-to-noise ratios in dB, each equally often.
+SNR_DB = (-3.0, 0.0, 3.0, 6.0)
+
+
+def draw(rows: list[manifest.Row], split: str, count: int, seed: int) -> list[manifest.Row]:
+    """Fixed mixtures of a split's voices and music (unseen singers share the validation music).
+
+    Raises:
+      DataError: the split has no voices, or no music to mix them with.
+    """
+    order = sorted(rows, key=lambda row: row.song_id)
+    voices = [r for r in order if r.split == split and r.vocals is not None]
+    music = [r for r in order if r.split == split.split("_")[0] and r.vocals is None]
+    if not voices or not music:
+        raise DataError(f"the manifest has no {'music' if voices else 'voices'} for {split}")
+    rng = np.random.default_rng(seed)
+    chosen = rng.choice(len(voices), size=min(count, len(voices)), replace=False)
+    mixtures = []
+    for number, index in enumerate(chosen):
+        voice, backing = voices[index], music[rng.integers(len(music))]
+        sung = audio_io.read(voice.vocals, AudioConfig().sample_rate)[0]
+        played = audio_io.read(backing.backing, AudioConfig().sample_rate)[0]
+        start = int(rng.integers(max(len(played) - len(sung), 1)))
+        gain = float(build.level_gain(sung))
+        part = played[start : start + len(sung)]
+        level = build.active_level_db(sung * gain) - SNR_DB[number % len(SNR_DB)]
+        mixtures.append(
+            manifest.Row(
+                song_id=f"{split}{number:03d}",
+                singer=voice.singer,
+                vocals=voice.vocals.resolve(),
+                backing=backing.backing.resolve(),
+                split=split,
+                backing_start=round(start / AudioConfig().sample_rate, 3),
+                vocals_gain=round(gain, 5),
+                backing_gain=round(10 ** ((level - build.active_level_db(part)) / 20), 5),
+            )
+        )
+    return mixtures
+
+
+def main(args: list[str]) -> int:
+    for name in ("manifest", "output"):
+        if args or not getattr(FLAGS, name):
+            raise cli.UsageError(f"no --{name} given" if not args else f"unexpected '{args[0]}'")
+    rows = manifest.read_manifest(FLAGS.manifest)
+    mixtures = draw(rows, FLAGS.split, FLAGS.count, FLAGS.seed)
+    manifest.write_manifest(Path(FLAGS.output), mixtures)
+    print(f"{FLAGS.output}: {len(mixtures)} mixtures")
+    return 0
+
+
+def run(argv: list[str] | None = None) -> int:
+    return PROGRAM.run(main, argv)
+
+
+if __name__ == "__main__":
+    sys.exit(run())
