@@ -21,6 +21,7 @@ FLAGS = PROGRAM.flags
 flags.DEFINE_string("model_dir", None, "Folder made by `sep-tf train`.", flag_values=FLAGS)
 flags.DEFINE_string("output", None, "Path of the files without their ending.", flag_values=FLAGS)
 flags.DEFINE_enum("preset", "lite", sorted(PRESETS), "Sizes of the networks.", flag_values=FLAGS)
+flags.DEFINE_enum("format", "tflite", ["tflite"], "What to export.", flag_values=FLAGS)
 flags.DEFINE_enum(
     "quantise", "float16", ["none", "float16", "dynamic"], "Weights of the .tflite.",
     flag_values=FLAGS,

@@ -109,8 +109,9 @@ def mix(
     level = uniform(seed, 3, *config.vocals_db)
     snr = uniform(seed, 4, *config.snr_db)
     chance = uniform(seed, 5, 0.0, 1.0)
-    vocal_free = chance < config.vocal_free
-    backing_free = chance > 1.0 - config.backing_free
+    # A silent recording has no level to be brought to another.
+    vocal_free = (chance < config.vocal_free) | (voice["vocals_db"] < AUDIO.gate_db)
+    backing_free = (chance > 1.0 - config.backing_free) | (own["backing_db"] < AUDIO.gate_db)
     gain = _decibels(level - voice["vocals_db"])
     backing_gain = _decibels(level - snr - own["backing_db"])
     sung = phrase.audio(voice["vocals"]) * tf.where(vocal_free, 0.0, gain)

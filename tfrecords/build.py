@@ -9,9 +9,7 @@ families of shards: `train-*` holds the voices (with their own backing where the
 
 import concurrent.futures
 import dataclasses
-import functools
 import hashlib
-import multiprocessing
 import os
 import shutil
 import sys
@@ -39,7 +37,7 @@ flags.DEFINE_string(
     "cache_dir", None, "Folder that remembers analyses between builds.", flag_values=FLAGS
 )
 flags.DEFINE_integer(
-    "workers", None, "Processes; default: all cores.", lower_bound=1, flag_values=FLAGS
+    "workers", None, "Songs analysed at once; default: all cores.", lower_bound=1, flag_values=FLAGS
 )
 
 AUDIO = AudioConfig()
@@ -79,6 +77,9 @@ def load_song(row: manifest.Row, cache_dir: Path | None) -> Song:
     except ValueError as error:
         raise DataError(f"song '{row.song_id}': {error}") from error
     vocals, backing = parts
+    if backing is not None:
+        # Only its own level counts in mixtures; lossy files decode to beyond full scale.
+        backing = backing * np.float32(min(1.0, _unclipped(backing)))
     if vocals is not None and backing is not None:
         length = max(len(vocals), len(backing))
         vocals, backing = (np.pad(x, (0, length - len(x))) for x in (vocals, backing))
@@ -86,17 +87,19 @@ def load_song(row: manifest.Row, cache_dir: Path | None) -> Song:
         return Song(row, None, backing, None)
     gain = level_gain(vocals)
     vocals = vocals * gain
-    backing = None if backing is None else backing * gain
     return Song(row, vocals, backing, analyse_cached(vocals, cache_dir))
 
 
 def level_gain(vocals: np.ndarray) -> np.float32:
     """Gain to REFERENCE_DB without clipping: the level gate then means the same in every corpus."""
     gain = 10.0 ** ((schema.REFERENCE_DB - active_level_db(vocals)) / 20.0)
-    peak = float(np.abs(vocals).max(initial=0.0))
-    if peak == 0.0:
-        return np.float32(1.0)
-    return np.float32(min(gain, 0.99 / peak))
+    return np.float32(min(gain, _unclipped(vocals)))
+
+
+def _unclipped(audio: np.ndarray) -> float:
+    """The largest gain that PCM16 holds."""
+    peak = float(np.abs(audio).max(initial=0.0))
+    return 0.99 / peak if peak else 1.0
 
 
 def analyse_cached(audio: np.ndarray, cache_dir: Path | None) -> world.VocoderFeatures:
@@ -224,12 +227,9 @@ def build(
     shards = _Shards(partial, num_shards)
     sums = []
     workers = workers or os.cpu_count() or 1
-    # Processes: pyworld's estimators hold the interpreter's lock. Spawned: TensorFlow cannot fork.
-    spawn = multiprocessing.get_context("spawn")
-    with concurrent.futures.ProcessPoolExecutor(workers, mp_context=spawn) as pool:
-        loaded = _ordered(
-            pool, functools.partial(load_song, cache_dir=cache_dir), rows, 4 * workers
-        )
+    # Threads: pyworld releases the interpreter's lock.
+    with concurrent.futures.ThreadPoolExecutor(workers) as pool:
+        loaded = _ordered(pool, lambda row: load_song(row, cache_dir), rows, 4 * workers)
         for index, song in enumerate(loaded):
             row = song.row
             singer = singers.index(row.singer) if row.singer in singers else -1

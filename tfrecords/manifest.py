@@ -7,6 +7,7 @@ vocals_gain, backing_gain for fixed mixtures. Paths are relative to the manifest
 
 import csv
 import dataclasses
+import math
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -81,9 +82,15 @@ def _parse(
 
     def number(name: str, default: float) -> float:
         try:
-            return float(text(name) or default)
+            value = float(text(name) or default)
         except ValueError:
-            raise DataError(f"manifest {path} line {line}: {name} is no number") from None
+            value = math.nan
+        # Python reads "nan" and "inf" as numbers too.
+        if not 0.0 <= value < math.inf:
+            raise DataError(
+                f"manifest {path} line {line}: {name} is '{text(name)}', not a number of 0 or more"
+            )
+        return value
 
     def audio(name: str) -> Path | None:
         return path.parent / text(name) if text(name) else None

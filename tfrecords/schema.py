@@ -66,11 +66,13 @@ class DatasetIndex:
                 raise DataError(
                     f"{path}: made with other signal constants; build the records again"
                 )
+            if values["record"] != RecordConfig().to_dict():
+                raise DataError(f"{path}: made with other record sizes; build the records again")
             statistics = values.pop("statistics")
             stats = Statistics(tuple(statistics["mean"]), tuple(statistics["std"]))
             values = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
             return cls(statistics=stats, **values)
-        except (json.JSONDecodeError, KeyError, TypeError) as error:
+        except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
             raise DataError(f"{path} is damaged: {error}") from error
 
 

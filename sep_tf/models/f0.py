@@ -130,10 +130,8 @@ def decode_salience(logits, reach: int = 4):
     bins = ops.arange(pitch.N_BINS, dtype="float32")
     highest = ops.max(logits, axis=-1, keepdims=True)
     # Not ops.argmax: its bit operations have no TFLite builtin.
-    is_peak = ops.cast(logits >= highest, "float32")
-    peak = ops.sum(is_peak * bins, axis=-1, keepdims=True) / ops.sum(
-        is_peak, axis=-1, keepdims=True
-    )
+    not_peak = ops.cast(logits < highest, "float32")
+    peak = ops.min(bins + pitch.N_BINS * not_peak, axis=-1, keepdims=True)
     near = ops.cast(ops.abs(bins - peak) <= reach, "float32")
     weights = near * ops.exp(logits - highest)
     cents = ops.sum(weights * centres, axis=-1) / ops.sum(weights, axis=-1)

@@ -22,7 +22,10 @@ _VALIDATION_SEED = 10_007
 
 
 def make_strategy(name: str) -> tf.distribute.Strategy:
-    """All GPUs if there are several ("auto"), all devices ("mirrored"), or the default ("none")."""
+    """The distribution strategy of a name.
+
+    "auto" takes all GPUs if there are several, "mirrored" all devices, "none" the default one.
+    """
     gpus = tf.config.list_logical_devices("GPU")
     if name == "mirrored" or (name == "auto" and len(gpus) > 1):
         devices = gpus or tf.config.list_logical_devices("CPU")
@@ -35,9 +38,10 @@ class Interrupted(Exception):
 
 
 class Trainer:
-    """Runs one stage. All its files are in `folder`:
+    """Runs one stage.
 
-    checkpoints/ (newest two), best.weights.h5 (lowest validation loss), config.json, log.csv.
+    Its files are in `folder`: checkpoints/ (newest two), best.weights.h5 (lowest validation
+    loss), config.json, log.csv and tensorboard/.
     """
 
     def __init__(
@@ -69,6 +73,7 @@ class Trainer:
         self.manager = tf.train.CheckpointManager(
             self.checkpoint, str(self.folder / "checkpoints"), max_to_keep=2
         )
+        self.summary = tf.summary.create_file_writer(str(self.folder / "tensorboard"))
         self._stop = False
 
     def _check_config(self, model_config: ModelConfig) -> None:
@@ -128,7 +133,7 @@ class Trainer:
                 )
             for name, value in values.items():
                 sums[name] = sums.get(name, 0.0) + value
-            if self._stop:
+            if self._stop and self.step < end:
                 self.manager.save(self.step)
                 raise Interrupted
         elapsed = time.monotonic() - started
@@ -136,6 +141,8 @@ class Trainer:
         train = {name: value / count for name, value in sums.items()}
         self._report(train, self.validate(), elapsed / count)
         self.manager.save(self.step)
+        if self._stop:
+            raise Interrupted
 
     def validate(self) -> dict[str, float]:
         """Mean losses over fixed validation batches."""
@@ -159,6 +166,10 @@ class Trainer:
         row = {"step": self.step, "seconds_per_step": round(seconds, 4)}
         row |= {f"train_{k}": round(v, 5) for k, v in train.items()}
         row |= {f"valid_{k}": round(v, 5) for k, v in valid.items()}
+        with self.summary.as_default(step=self.step):
+            for name, value in row.items():
+                tf.summary.scalar(name, value)
+        self.summary.flush()
         path = self.folder / "log.csv"
         is_new = not path.is_file()
         with path.open("a", newline="", encoding="utf-8") as file:

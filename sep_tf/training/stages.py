@@ -32,6 +32,16 @@ def weights_path(model_dir: Path, stage: str) -> Path:
     return model_dir / stage / WEIGHTS_NAME
 
 
+def restore(model: Any, path: Path) -> None:
+    """Loads an earlier stage's weights; raises ModelError when they are another network's."""
+    try:
+        model.load_weights(path)
+    except ValueError as error:
+        raise ModelError(
+            f"{path} was trained with another preset or other singers: {error}"
+        ) from error
+
+
 class Stage:
     """One stage. Subclasses set the attributes, `model` (trained) and `losses(batch, training)`."""
 
@@ -109,11 +119,10 @@ class EncoderStage(Stage):
     requires = ("autovc",)
     validation_split = "validation"
     defaults = {"batch_size": 16, "phrase_frames": 256, "steps": 4000}
-    averages = frozenset({"relative"})
 
     def create(self, config: ModelConfig, model_dir: Path) -> None:
         self.teacher = models.build("autovc", config, singers=len(self.info.singers))
-        self.teacher.load_weights(weights_path(model_dir, "autovc"))
+        restore(self.teacher, weights_path(model_dir, "autovc"))
         self.teacher.trainable = False
         self.model = models.build("encoder", config)
 
@@ -135,7 +144,7 @@ class SINStage(Stage):
 
     def create(self, config: ModelConfig, model_dir: Path) -> None:
         self.model = models.build("sin", config)
-        self.model.encoder.load_weights(weights_path(model_dir, "encoder"))
+        restore(self.model.encoder, weights_path(model_dir, "encoder"))
         self.model.encoder.trainable = False
         self.model.normaliser.set_statistics(self.info.mean, self.info.std)
 

@@ -34,8 +34,12 @@ def rows(root: Path, exclude_singers: frozenset[str] = frozenset()) -> list[mani
         path = root / f"{kind}.csv"
         if not path.is_file():
             raise DataError(f"{path} does not exist")
-        with path.open(newline="", encoding="utf-8") as file:
-            for values in csv.DictReader(file):
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            reader = csv.DictReader(file)
+            missing = {kind, "split"} - set(reader.fieldnames or ())
+            if missing:
+                raise DataError(f"{path}: no column {', '.join(sorted(missing))}")
+            for values in reader:
                 singer = values.get("singer", "")
                 if singer in exclude_singers:
                     continue
