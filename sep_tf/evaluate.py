@@ -144,6 +144,7 @@ def _separator_system(model: str, runtime: str) -> System:
     from sep_tf.separator import Separator
 
     separator = Separator.from_pretrained(model, runtime=runtime)
+    separator.load()  # weights that do not fit are to be said before the work, not after
     # Interpreters are not thread-safe; next to the analyses the network takes little time.
     lock = threading.Lock()
 

@@ -316,9 +316,9 @@ class Synthesiser:
 
 def _phase(f0: np.ndarray, config: AudioConfig) -> np.ndarray:
     """Cycles WORLD's synthesis has gone through before each sample of f0 [T], 0 = unvoiced."""
-    hop = config.hop_length
-    position = np.arange(len(f0) * hop) / hop
-    frames = np.arange(len(f0))
+    # In seconds as WORLD has it, whose rounding decides at the middle between two frames.
+    position = np.arange(len(f0) * config.hop_length) / config.sample_rate
+    frames = np.arange(len(f0)) * (config.frame_period_ms / 1000.0)
     voiced = np.interp(position, frames, (f0 > 0).astype(np.float64)) > 0.5
     rate = np.where(voiced, np.interp(position, frames, f0), _UNVOICED_F0)
     return np.concatenate([[0.0], np.cumsum(rate / config.sample_rate)])

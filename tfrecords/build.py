@@ -13,6 +13,7 @@ import hashlib
 import os
 import shutil
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -114,7 +115,7 @@ def analyse_cached(audio: np.ndarray, cache_dir: Path | None) -> world.VocoderFe
             return world.VocoderFeatures(*(stored[name] for name in fields))
     features = world.analyse(audio)
     cache_dir.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(f".{os.getpid()}.partial")
+    partial = path.with_suffix(f".{os.getpid()}-{threading.get_ident()}.partial")
     with partial.open("wb") as file:
         np.savez(file, **{name: getattr(features, name) for name in fields})
     partial.replace(path)
@@ -219,14 +220,30 @@ def build(
     if output_dir.exists() and any(output_dir.iterdir()):
         raise DataError(f"{output_dir} is not empty; choose another --output_dir")
     rows = sorted(rows, key=lambda row: row.song_id)
-    singers = sorted({r.singer for r in rows if r.vocals is not None and r.split == "train"})
-    songs = [row.song_id for row in rows]
     partial = output_dir.with_name(output_dir.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
     shards = _Shards(partial, num_shards)
+    try:
+        index = _write_songs(rows, shards, cache_dir, workers or os.cpu_count() or 1, progress)
+        shards.close()
+        index.save(partial)
+        if output_dir.exists():
+            output_dir.rmdir()
+        partial.replace(output_dir)
+    except BaseException:
+        shards.close()
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
+    return index
+
+
+def _write_songs(
+    rows: list[manifest.Row], shards: _Shards, cache_dir: Path | None, workers: int, progress
+) -> schema.DatasetIndex:
+    """Analyses the songs and writes their examples; returns what dataset.json says of them."""
+    singers = sorted({r.singer for r in rows if r.vocals is not None and r.split == "train"})
     sums = []
-    workers = workers or os.cpu_count() or 1
     # Threads: pyworld releases the interpreter's lock.
     with concurrent.futures.ThreadPoolExecutor(workers) as pool:
         loaded = _ordered(pool, lambda row: load_song(row, cache_dir), rows, 4 * workers)
@@ -242,32 +259,31 @@ def build(
                 sums.append(schema.StatisticsSum.of(song.features.stacked, audible, level))
             if progress:
                 progress(index + 1, len(rows))
-    shards.close()
-    index = schema.DatasetIndex(
+    return schema.DatasetIndex(
         RECORD.schema_version,
         AUDIO.to_dict(),
         RECORD.to_dict(),
         tuple(singers),
-        tuple(songs),
+        tuple(row.song_id for row in rows),
         dict(sorted(shards.counts.items())),
         schema.reduce_statistics(sums),
     )
-    index.save(partial)
-    if output_dir.exists():
-        output_dir.rmdir()
-    partial.replace(output_dir)
-    return index
 
 
 def _ordered(pool, function, items, ahead: int) -> Iterator:
     """`pool.map` in order with at most `ahead` results waiting, so that memory stays flat."""
     waiting = []
-    for item in items:
-        waiting.append(pool.submit(function, item))
-        if len(waiting) >= ahead:
+    try:
+        for item in items:
+            waiting.append(pool.submit(function, item))
+            if len(waiting) >= ahead:
+                yield waiting.pop(0).result()
+        while waiting:
             yield waiting.pop(0).result()
-    while waiting:
-        yield waiting.pop(0).result()
+    finally:
+        # After an error nobody wants the songs that wait.
+        for future in waiting:
+            future.cancel()
 
 
 def main(args: list[str]) -> int:

@@ -5,6 +5,7 @@ seeds of their own and all augmentation is stateless, so a run resumed at a batc
 """
 
 import dataclasses
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -51,6 +52,36 @@ def shard_files(folder: Path, family: str) -> list[str]:
     return files
 
 
+def checked_shards(folder: Path, index: schema.DatasetIndex, family: str) -> list[str]:
+    """`shard_files` whose sizes fit their records, as many as the index counts.
+
+    Raises:
+      DataError: a shard is truncated, records are missing.
+    """
+    files = shard_files(folder, family)
+    found = sum(_count_records(path) for path in files)
+    if found != index.counts.get(family, 0):
+        raise DataError(
+            f"{folder}: {found} '{family}' records in {len(files)} files, but "
+            f"{schema.INDEX_NAME} counts {index.counts.get(family, 0)}; build the records again"
+        )
+    return files
+
+
+def _count_records(path: str) -> int:
+    """Records of a shard: uint64 length and its checksum, the data, the data's checksum."""
+    count = position = 0
+    with open(path, "rb") as file:
+        size = os.fstat(file.fileno()).st_size
+        while position < size:
+            file.seek(position)
+            position += 16 + int.from_bytes(file.read(12)[:8], "little")
+            count += 1
+    if position != size:
+        raise DataError(f"{path} is truncated; build the records again")
+    return count
+
+
 def _backing_family(index: schema.DatasetIndex, split: str) -> str:
     """Music to pair voices with; unseen singers share the validation music."""
     for family in (f"{split}_backing", f"{split.split('_')[0]}_backing"):
@@ -87,13 +118,13 @@ def phrases(folder: Path | str, options: PhraseOptions) -> tf.data.Dataset:
       [B, T, bins], all float32 unless said.
 
     Raises:
-      DataError: no such data set, split or music.
+      DataError: no such data set, split or music; a truncated shard.
     """
     folder = Path(folder)
     index = schema.DatasetIndex.load(folder)
-    voices = _records(shard_files(folder, options.split), 2 * options.seed)
+    voices = _records(checked_shards(folder, index, options.split), 2 * options.seed)
     family = _backing_family(index, options.split)
-    backing = _records(shard_files(folder, family), 2 * options.seed + 1)
+    backing = _records(checked_shards(folder, index, family), 2 * options.seed + 1)
     # Repeating a record's parsed tensors costs nothing; the shuffle behind spreads its phrases.
     voices, backing = (
         stream.flat_map(

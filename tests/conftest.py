@@ -1,0 +1,108 @@
+"""Fixtures shared by the tests of records, networks, training and export.
+
+Everything is made from a few seconds of synthetic singing. TensorFlow is imported inside the
+fixtures that need it, so that tests without it stay quick.
+"""
+
+import os
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+os.environ.setdefault("KERAS_BACKEND", "tensorflow")
+
+import dataclasses
+import pathlib
+
+import numpy as np
+import pytest
+import soundfile
+
+from tests import harness
+
+
+@dataclasses.dataclass(frozen=True)
+class Corpus:
+    """A manifest and where its records are."""
+
+    manifest: pathlib.Path
+    records: pathlib.Path
+    cache: pathlib.Path
+
+
+# song_id: (singer, split, seconds, pitch in Hz); `solo` is longer than one piece of 4 s.
+VOICES = {
+    "ann-solo": ("ann", "train", 4.3, 220.0),
+    "ann-short": ("ann", "train", 1.0, 330.0),
+    "ben-both": ("ben", "train", 1.2, 140.0),
+    "ann-valid": ("ann", "validation", 1.0, 247.0),
+    "cid-valid": ("cid", "validation_unseen", 1.0, 180.0),
+}
+BACKING = {"band-1": "train", "band-2": "train", "band-3": "validation", "band-4": "validation"}
+
+
+@pytest.fixture(scope="session")
+def manifest_file(tmp_path_factory) -> pathlib.Path:
+    """A manifest of five voices, one with its own backing, and four backing tracks."""
+    folder = tmp_path_factory.mktemp("corpus")
+    lines = ["song_id,singer,vocals,backing,split"]
+    for seed, (song, (singer, split, seconds, pitch)) in enumerate(VOICES.items()):
+        audio = harness.sung(seconds, pitch, level=0.1 * (1 + seed % 3), seed=seed)
+        soundfile.write(folder / f"{song}.wav", audio, harness.RATE, "FLOAT")
+        own = ""
+        if song == "ben-both":
+            own = "own.wav"
+            soundfile.write(folder / own, harness.band(seconds, 99), harness.RATE, "FLOAT")
+        lines.append(f"{song},{singer},{song}.wav,{own},{split}")
+    for seed, (song, split) in enumerate(BACKING.items()):
+        soundfile.write(folder / f"{song}.wav", harness.band(1.5, seed), harness.RATE, "PCM_16")
+        lines.append(f"{song},,,{song}.wav,{split}")
+    path = folder / "manifest.csv"
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return path
+
+
+@pytest.fixture(scope="session")
+def corpus(manifest_file) -> Corpus:
+    """The records of the manifest, built once by one worker."""
+    from tfrecords import build, manifest
+
+    folder = manifest_file.parent
+    made = Corpus(manifest_file, folder / "records", folder / "cache")
+    rows = manifest.read_manifest(manifest_file)
+    build.build(rows, made.records, num_shards=2, cache_dir=made.cache, workers=1)
+    return made
+
+
+@dataclasses.dataclass
+class Run:
+    """A model_dir in which every stage has been trained for a few steps, and what it did.
+
+    `losses[stage]` are the training losses, `frozen[stage]` pairs of copies, before and after, of
+    the weights that the stage must leave alone.
+    """
+
+    model_dir: pathlib.Path
+    losses: dict[str, list[float]]
+    frozen: dict[str, tuple[list[np.ndarray], list[np.ndarray]]]
+
+
+@pytest.fixture(scope="session")
+def run(tmp_path_factory) -> Run:
+    """All stages of the tiny preset, each for 40 steps on one batch it can learn by heart."""
+    import keras
+
+    from sep_tf.training import stages
+
+    model_dir = tmp_path_factory.mktemp("run")
+    done = Run(model_dir, {}, {})
+    for name in stages.STAGES:
+        keras.utils.set_random_seed(1)
+        trainer = harness.make_trainer(
+            name, model_dir, harness.one_batch, steps=40, validate_every=10, learning_rate=1e-2
+        )
+        stage = trainer.stage
+        kept = {"encoder": lambda s: s.teacher, "sin": lambda s: s.model.encoder}.get(name)
+        before = harness.weights(kept(stage)) if kept else []
+        trainer.run()
+        done.frozen[name] = (before, harness.weights(kept(stage)) if kept else [])
+        done.losses[name] = [float(row["train_loss"]) for row in harness.log_rows(trainer)]
+    return done

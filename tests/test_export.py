@@ -1,0 +1,183 @@
+"""Exported files give what the trained stages give, carry their configuration, or do not exist."""
+
+import json
+import zipfile
+
+import numpy as np
+import pytest
+
+from export import __main__ as program
+from export import module, tflite
+from sep_tf import models, runtimes, spectrogram
+from sep_tf.config import PRESETS, ExtractConfig
+from sep_tf.errors import ModelError
+from sep_tf.training import stages
+from tests import harness
+
+FRAMES = 64
+ENDINGS = (".tflite", ".weights.h5")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def short_chunks():
+    """Chunks of 64 frames: conversion and checks take a fraction of the time."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "ExtractConfig", lambda: ExtractConfig(chunk_frames=FRAMES))
+        yield
+
+
+def export(model_dir, output, **others) -> list[str]:
+    values = {"model_dir": model_dir, "output": output, "preset": "tiny", "quantise": "none"}
+    return [f"--{name}={value}" for name, value in (values | others).items()]
+
+
+@pytest.fixture(scope="module")
+def exported(run, tmp_path_factory):
+    """Path without ending of a tiny model, written by the program."""
+    folder = tmp_path_factory.mktemp("export")
+    assert program.run(export(run.model_dir, folder / "my sin-tiny")) == 0
+    assert sorted(p.name for p in folder.iterdir()) == [f"my sin-tiny{e}" for e in ENDINGS]
+    return folder / "my sin-tiny"
+
+
+def path_of(exported, ending):
+    return exported.with_name(exported.name + ending)
+
+
+@pytest.fixture(scope="module")
+def song():
+    """Spectrograms of a voice with music, one chunk with its context."""
+    context = models.build("extractor", PRESETS["tiny"]).context
+    frames = FRAMES + 2 * context
+    seconds = (frames - 1) * harness.HOP / harness.RATE
+    audio = harness.sung(seconds, 220.0) + harness.band(seconds, 1)
+    return {name: spectrogram.magnitude(audio, n) for name, n in spectrogram.names().items()}
+
+
+def test_both_files_carry_the_configuration(exported):
+    litert, keras = (runtimes.load(str(path_of(exported, ending))) for ending in ENDINGS)
+    assert (litert.name, keras.name) == ("litert", "keras")
+    assert litert.info == keras.info
+    assert litert.info.chunk_frames == FRAMES and litert.info.system == "sin"
+    model = models.build("extractor", PRESETS["tiny"])
+    assert litert.info.context == model.context
+    with zipfile.ZipFile(path_of(exported, ".tflite")) as archive:
+        assert json.loads(archive.read("sep_tf.json")) == vars(litert.info)
+
+
+def test_litert_gives_what_keras_gives(exported, song):
+    litert, keras = (runtimes.load(str(path_of(exported, ending))) for ending in ENDINGS)
+    found, expected = litert(song), keras(song)
+    assert set(found) == set(expected) == {"envelope", "aperiodicity", "f0", "voicing"}
+    for name, value in expected.items():
+        assert found[name].dtype == np.float32 and np.isfinite(found[name]).all()
+        assert value.std() > 1e-4, f"{name} says nothing"
+        assert np.abs(found[name] - value).max() / value.std() < 1e-4, name
+    errors = tflite.parity(keras, litert, song)
+    assert errors["f0"] == 1.0 and max(errors["envelope"], errors["voicing"]) < 1e-4
+
+
+def test_keras_file_is_the_trained_stages(exported, run, song):
+    found = runtimes.load(str(path_of(exported, ".weights.h5")))(song)
+    sin, f0 = models.build("sin", PRESETS["tiny"]), models.build("f0", PRESETS["tiny"])
+    sin.load_weights(stages.weights_path(run.model_dir, "sin"))
+    f0.load_weights(stages.weights_path(run.model_dir, "f0"))
+    features = np.asarray(sin(song["magnitude"][None]))[0]
+    np.testing.assert_allclose(found["envelope"], features[:, :60], atol=1e-4)
+    np.testing.assert_allclose(found["aperiodicity"], np.minimum(features[:, 60:], 0), atol=1e-4)
+    logits = np.asarray(f0(song["magnitude_4096"][None])["voicing"])[0]
+    np.testing.assert_allclose(found["voicing"], 1 / (1 + np.exp(-logits)), atol=1e-5)
+
+
+def test_parity_sees_a_difference(exported, song):
+    keras = runtimes.load(str(path_of(exported, ".weights.h5")))
+    truth = keras(song)
+
+    def other(spectrograms):
+        return truth | {
+            "envelope": truth["envelope"] + truth["envelope"].std(),
+            "f0": truth["f0"] * 1.01,
+        }
+
+    errors = tflite.parity(keras, other, song)
+    assert errors["envelope"] == pytest.approx(1.0, rel=1e-3)
+    assert errors["f0"] == 0.0 and errors["voicing"] == 0.0
+    broken = truth | {"voicing": np.full_like(truth["voicing"], np.nan)}
+    with pytest.raises(ModelError, match="voicing that is not finite"):
+        tflite.parity(keras, lambda _: broken, song)
+
+
+def test_an_export_that_differs_is_not_kept(run, tmp_path, capsys, monkeypatch):
+    errors = {"envelope": 0.3, "aperiodicity": 0.0, "f0": 1.0, "voicing": 0.0}
+    monkeypatch.setattr(tflite, "convert", lambda *args: b"flatbuffer")
+    monkeypatch.setattr(tflite, "parity", lambda *args: errors)
+    monkeypatch.setattr("sep_tf.runtimes.litert.LiteRTRuntime", lambda path: None)
+    assert program.run(export(run.model_dir, tmp_path / "m")) == 1
+    assert "differs from the Keras model; it was not kept" in capsys.readouterr().err
+    assert not list(tmp_path.glob("*.tflite"))
+
+
+def test_the_same_model_gives_the_same_bytes(tmp_path):
+    info = runtimes.ModelInfo("sin", PRESETS["tiny"].to_dict(), 32, FRAMES)
+    for name in ("a", "b"):
+        tflite.write(b"flatbuffer", info, tmp_path / name)
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["a", "b"]
+
+
+@pytest.mark.parametrize("ending", ENDINGS)
+@pytest.mark.parametrize("keep", [0.0, 0.5, 0.999])
+def test_truncated_files(exported, tmp_path, ending, keep):
+    content = path_of(exported, ending).read_bytes()
+    path = tmp_path / ("short" + ending)
+    path.write_bytes(content[: int(keep * len(content))])
+    with pytest.raises(ModelError, match=str(path)):
+        runtimes.load(str(path))
+
+
+def test_files_that_are_something_else(exported, tmp_path):
+    import h5py
+
+    info = runtimes.load(str(path_of(exported, ".tflite"))).info
+    no_model, no_info, other = (tmp_path / f"{n}.tflite" for n in ("a", "b", "c"))
+    tflite.write(b"no flatbuffer " * 100, info, no_model)
+    no_info.write_bytes(b"TFL3" * 100)
+    with zipfile.ZipFile(other, "w") as archive:
+        archive.writestr("sep_tf.json", '{"system": "sin", "colour": "red"}')
+    bare = tmp_path / "d.weights.h5"
+    with h5py.File(bare, "w") as file:
+        file.create_group("layers")
+    for path in (no_model, no_info, other, bare):
+        with pytest.raises(ModelError, match=str(path)):
+            runtimes.load(str(path))
+
+
+def test_stages_that_are_missing_or_of_another_preset(run, tmp_path, capsys):
+    argv = export(tmp_path / "nothing", tmp_path / "m")
+    assert "`sep-tf train --stage=sin`" in harness.one_line_error(program.run, argv, capsys)
+    argv = export(run.model_dir, tmp_path / "m", preset="lite")
+    assert "does not fit preset lite" in harness.one_line_error(program.run, argv, capsys)
+    argv = export(run.model_dir, tmp_path / "no" / "folder" / "m")
+    line = harness.one_line_error(program.run, argv, capsys)
+    assert f"folder {tmp_path / 'no' / 'folder'} does not exist" in line
+    line = harness.one_line_error(program.run, argv[:1], capsys)
+    assert "--output" in line
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_unknown_quantisation(run):
+    model, info = module.assemble(run.model_dir, "tiny")
+    with pytest.raises(ModelError, match="unknown quantisation 'int3'"):
+        tflite.convert(model, info, "int3")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("quantise", ["float16", "dynamic"])
+def test_smaller_files(exported, run, song, tmp_path, quantise):
+    assert program.run(export(run.model_dir, tmp_path / "m", quantise=quantise)) == 0
+    path = tmp_path / "m.tflite"
+    assert path.stat().st_size < path_of(exported, ".tflite").stat().st_size
+    keras = runtimes.load(str(tmp_path / "m.weights.h5"))
+    errors = tflite.parity(keras, runtimes.load(str(path)), song)
+    limit = {"float16": 0.01, "dynamic": 0.2}[quantise]
+    assert max(errors["envelope"], errors["voicing"]) < limit

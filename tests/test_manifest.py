@@ -1,0 +1,153 @@
+"""Manifests: what is read, what is refused, and which line is to blame."""
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+
+from sep_tf.errors import DataError
+from tests import harness
+from tfrecords import manifest
+from tfrecords.corpora import lists
+from tfrecords.manifest import Row
+
+HEADER = "song_id,singer,vocals,backing,split,backing_start,vocals_gain,backing_gain\n"
+
+
+@pytest.fixture
+def write(tmp_path):
+    def write(text: str, name: str = "manifest.csv", encoding: str = "utf-8") -> Path:
+        path = tmp_path / name
+        path.write_text(text, encoding=encoding)
+        return path
+
+    return write
+
+
+def test_round_trip(tmp_path):
+    rows = [
+        Row("a, b", "Zoë", tmp_path / "a 1.wav", None, "train"),
+        Row('"quoted"', "", None, Path("/music/c.flac"), "validation_unseen"),
+        Row("d", "x", tmp_path / "d.wav", tmp_path / "e.wav", "test", 12.125, 0.1, 1e-3),
+    ]
+    path = tmp_path / "new" / "folder" / "manifest.csv"
+    manifest.write_manifest(path, iter(rows))
+    assert manifest.read_manifest(path) == rows
+    assert [p.name for p in path.parent.iterdir()] == ["manifest.csv"]
+
+
+def test_paths_are_relative_to_the_manifest(write, tmp_path):
+    path = write(HEADER + "a,s,audio/a.wav,/abs/b.wav,train,,,\n")
+    (row,) = manifest.read_manifest(path)
+    assert row.vocals == tmp_path / "audio/a.wav"
+    assert row.backing == Path("/abs/b.wav")
+
+
+@pytest.mark.parametrize("alias", ["song_id", "id", "song"])
+def test_aliases_and_defaults(write, alias):
+    # As spreadsheets write them: a byte order mark, CRLF, blanks, columns nobody knows.
+    path = write(f"{alias},vocals,backing,mood\r\n t1 , v.wav ,,sad\r\n", encoding="utf-8-sig")
+    (row,) = manifest.read_manifest(path, default_split="validation")
+    assert row == Row("t1", "", path.parent / "v.wav", None, "validation", 0.0, 1.0, 1.0)
+
+
+def test_rows_shorter_than_the_header(write):
+    (row,) = manifest.read_manifest(write(HEADER + "a,s,v.wav,,train\n"))
+    assert (row.backing_start, row.vocals_gain, row.backing_gain) == (0.0, 1.0, 1.0)
+
+
+@pytest.mark.parametrize("split", manifest.SPLITS)
+def test_splits(write, split):
+    assert manifest.read_manifest(write(HEADER + f"a,s,v.wav,,{split}\n"))[0].split == split
+
+
+GOOD = "ok,s,v.wav,,train,,,\n"
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("a,s,v.wav,,training,,,\n", ["split", "'training'"]),
+        ("a,s,v.wav,,train,soon,,\n", ["backing_start", "'soon'"]),
+        ("a,s,v.wav,,train,-1,,\n", ["backing_start", "'-1'"]),
+        ("a,s,v.wav,,train,,nan,\n", ["vocals_gain", "'nan'"]),
+        ("a,s,v.wav,,train,,,inf\n", ["backing_gain", "'inf'"]),
+        ("a,s,,,train,,,\n", ["vocals or backing"]),
+        (",s,v.wav,,train,,,\n", ["id"]),
+    ],
+)
+def test_a_bad_row_is_named_by_file_and_line(write, line, words):
+    path = write(HEADER + GOOD + line)
+    with pytest.raises(DataError) as error:
+        manifest.read_manifest(path)
+    for word in [f"{path} line 3", *words]:
+        assert word in str(error.value)
+
+
+def test_songs_listed_twice(write, tmp_path):
+    path = write(HEADER + GOOD + "other,s,v.wav,,train,,,\n" + GOOD)
+    with pytest.raises(DataError, match="'ok' is listed twice"):
+        manifest.read_manifest(path)
+    row = Row("a", "", Path("v.wav"), None, "train")
+    with pytest.raises(DataError, match="listed twice"):
+        manifest.write_manifest(tmp_path / "out.csv", [row, dataclasses.replace(row, split="test")])
+    assert not (tmp_path / "out.csv").exists()
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"", "no column song_id"),
+        (b"song_id,vocals\na,b\n", "no column backing"),
+        (b"vocals,backing\na,b\n", "no column song_id"),
+        (HEADER.encode(), "has no songs"),
+        (b"song_id,vocals,backing\n\xff\xfe\x00,a,b\n", "not a CSV text file"),
+    ],
+)
+def test_files_that_are_no_manifest(tmp_path, content, words):
+    path = tmp_path / "manifest.csv"
+    path.write_bytes(content)
+    with pytest.raises(DataError) as error:
+        manifest.read_manifest(path)
+    assert str(path) in str(error.value) and words in str(error.value)
+
+
+def test_missing_manifest(tmp_path):
+    with pytest.raises(DataError, match="does not exist"):
+        manifest.read_manifest(tmp_path / "none.csv")
+
+
+@pytest.fixture
+def corpus_folder(tmp_path):
+    (tmp_path / "vocals.csv").write_text(
+        "vocals,singer,split\nv/a.flac,ann,train\nv/b.flac,ben,validation_unseen\n"
+    )
+    (tmp_path / "backing.csv").write_text("backing,split\nb/a.flac,train\n")
+    return tmp_path
+
+
+def test_lists_give_a_manifest_that_reads_back(corpus_folder, tmp_path, capsys):
+    target = tmp_path / "out" / "manifest.csv"
+    assert lists.run([f"--root={corpus_folder}", f"--output={target}"]) == 0
+    assert "3 songs" in capsys.readouterr().out
+    assert manifest.read_manifest(target) == [
+        Row("v/a.flac", "ann", corpus_folder / "v/a.flac", None, "train"),
+        Row("v/b.flac", "ben", corpus_folder / "v/b.flac", None, "validation_unseen"),
+        Row("b/a.flac", "", None, corpus_folder / "b/a.flac", "train"),
+    ]
+
+
+def test_lists_leave_singers_out(corpus_folder):
+    singers = {row.singer for row in lists.rows(corpus_folder, frozenset({"ann"}))}
+    assert singers == {"ben", ""}
+
+
+def test_lists_with_a_column_or_a_file_missing(corpus_folder, capsys, tmp_path):
+    (corpus_folder / "backing.csv").write_text("backing\nb/a.flac\n")
+    argv = [f"--root={corpus_folder}", f"--output={tmp_path / 'm.csv'}"]
+    line = harness.one_line_error(lists.run, argv, capsys)
+    assert f"{corpus_folder / 'backing.csv'}: no column split" in line
+    (corpus_folder / "backing.csv").unlink()
+    line = harness.one_line_error(lists.run, argv, capsys)
+    assert f"{corpus_folder / 'backing.csv'} does not exist" in line
+    assert not (tmp_path / "m.csv").exists()

@@ -1,0 +1,193 @@
+"""Networks: weights that come back, contexts that hold, pitch that lands in its bin."""
+
+import math
+
+import numpy as np
+import pytest
+
+from sep_tf import models, pitch, spectrogram
+from sep_tf.config import PRESETS, ModelConfig
+from sep_tf.models import f0 as f0_network
+from tests import harness
+
+TINY = PRESETS["tiny"]
+NAMES = ("autovc", "encoder", "sin", "f0", "extractor")
+SINGERS = 3
+
+
+def make(name: str, config: ModelConfig = TINY):
+    return models.build(name, config, singers=SINGERS)
+
+
+def inputs(name: str, frames: int, size: int = 1) -> dict[str, np.ndarray]:
+    """What each network reads, by name, with spectra over a range of 60 dB."""
+    rng = np.random.default_rng(frames)
+    spectra = {
+        "magnitude": 10 ** rng.uniform(-2, 1, (size, frames, 513)),
+        "magnitude_4096": 10 ** rng.uniform(-2, 1, (size, frames, 2049)),
+    }
+    one_hot = np.eye(SINGERS)[np.arange(size) % SINGERS]
+    chosen = {
+        "autovc": {"features": rng.normal(0, 2, (size, frames, 64)), "singer": one_hot},
+        "encoder": {"magnitude": spectra["magnitude"]},
+        "sin": {"magnitude": spectra["magnitude"]},
+        "f0": {"magnitude_4096": spectra["magnitude_4096"]},
+        "extractor": spectra,
+    }[name]
+    return {key: value.astype(np.float32) for key, value in chosen.items()}
+
+
+def caller(name: str, model):
+    """The model as a function of named inputs."""
+    single = name in ("encoder", "sin", "f0")
+    return lambda values: model(next(iter(values.values())) if single else values)
+
+
+@pytest.fixture(scope="module")
+def tiny():
+    """One model of each kind, every variable random."""
+    made = {name: make(name) for name in NAMES}
+    for model in made.values():
+        harness.randomise(model)
+    return made
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_weights_saved_are_weights_loaded(name, tmp_path):
+    values = inputs(name, 32, size=2)
+    single = name in ("encoder", "sin", "f0")
+    given = next(iter(values.values())) if single else values
+    path = tmp_path / "model.weights.h5"
+    harness.check_save_and_load(lambda: make(name), given, path)
+
+
+def context_of(name: str, model) -> int:
+    if name == "autovc":  # as SIN: code and decoder behind each other
+        return model.encoder.context + TINY.code_hop + model.decoder.context
+    return model.context
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize(("start", "stop"), [(64, 80), (48, 112)])
+def test_frames_depend_on_their_context_only(tiny, name, start, stop):
+    model = tiny[name]
+    harness.check_context(
+        caller(name, model), inputs(name, 160), context_of(name, model), start, stop
+    )
+
+
+@pytest.mark.slow
+def test_frames_of_the_lite_preset_depend_on_their_context_only():
+    model = make("extractor", PRESETS["lite"])
+    harness.randomise(model)
+    for variable in model.variables:  # deep stacks of large weights would leave float32
+        if variable.path.endswith("kernel"):
+            variable.assign(variable * 0.2)
+    assert model.context % 16 == 0
+    frames = 3 * model.context + 16
+    start = -(-model.context // 16) * 16 + 16
+    harness.check_context(
+        caller("extractor", model), inputs("extractor", frames), model.context, start, start + 16
+    )
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_examples_of_a_batch_do_not_see_each_other(tiny, name):
+    values = inputs(name, 32, size=2)
+    both = harness.flat(caller(name, tiny[name])(values))
+    second = caller(name, tiny[name])({key: value[1:] for key, value in values.items()})
+    harness.assert_same(second, {k: v[1:] for k, v in both.items()}, rtol=1e-4, atol=1e-4)
+
+
+def test_sin_returns_physical_units(tiny):
+    """The call is the decoder's output times the deviation plus the mean, from the weights."""
+    model, magnitude = tiny["sin"], inputs("sin", 32)["magnitude"]
+    _, after = model.decode(model.encoder(magnitude), magnitude)
+    expected = np.asarray(after) * np.array(model.normaliser.std) + np.array(model.normaliser.mean)
+    np.testing.assert_allclose(model(magnitude), expected, rtol=1e-5, atol=1e-5)
+    back = model.normaliser(model(magnitude))
+    np.testing.assert_allclose(back, after, rtol=1e-3, atol=1e-4)
+
+
+def test_extractor_is_sin_and_f0_side_by_side(tiny):
+    model, values = tiny["extractor"], inputs("extractor", 32)
+    found = harness.flat(model(values))
+    features = np.asarray(model.sin(values["magnitude"]))
+    heads = harness.flat(model.f0(values["magnitude_4096"]))
+    np.testing.assert_array_equal(found["envelope"], features[:, :, :60])
+    np.testing.assert_array_equal(found["aperiodicity"], np.minimum(features[:, :, 60:], 0))
+    np.testing.assert_allclose(found["voicing"], 1 / (1 + np.exp(-heads["voicing"])), rtol=1e-5)
+    probabilities = np.exp(heads["salience"] - heads["salience"].max(axis=-1, keepdims=True))
+    np.testing.assert_allclose(found["f0"], pitch.decode_salience(probabilities), rtol=1e-5)
+    assert found["f0"].shape == found["voicing"].shape == (1, 32)
+
+
+def test_lite_has_at_most_four_million_parameters():
+    counts = [make(name, PRESETS["lite"]).count_params() for name in ("sin", "f0")]
+    assert sum(counts) <= 4_000_000
+    assert make("extractor", PRESETS["lite"]).count_params() == sum(counts)
+
+
+# F0: front end and decoding
+
+
+@pytest.mark.parametrize("f0", [98.0, 155.0, 220.0, 440.0, 830.0])
+def test_harmonics_of_a_tone_add_up_in_its_bin(f0):
+    t = np.arange(32_000) / 32_000
+    tone = sum(np.sin(2 * np.pi * k * f0 * t + k) / k for k in range(1, 9))
+    magnitude = spectrogram.magnitude(0.1 * tone, 4096)[None, 80:120]
+    stack, _, _ = f0_network.HarmonicSpectrum((1, 2, 3, 4, 5, 6, 7))(magnitude)
+    best = np.asarray(stack).sum(axis=-1).argmax(axis=-1) + f0_network.FIRST_BIN
+    error = best - pitch.hz_to_cents(f0) / pitch.BIN_CENTS
+    assert np.abs(error).max() <= 1.5
+
+
+def test_harmonic_stack_has_no_level():
+    magnitude = 10 ** np.random.default_rng(0).uniform(-1, 1, (1, 8, 2049)).astype(np.float32)
+    layer = f0_network.HarmonicSpectrum(TINY.f0_harmonics)
+    quiet, loud = layer(magnitude), layer(10 * magnitude)
+    for a, b, rise in zip(quiet, loud, (0.0, 0.0, 0.5 * math.log(10)), strict=True):
+        np.testing.assert_allclose(np.asarray(b) - np.asarray(a), rise, atol=1e-5)
+
+
+def test_filters_resample_the_frequency_axis():
+    """A spectrum that is its own frequency comes out as the centres of the logarithmic bins."""
+    from sep_tf.config import AudioConfig
+
+    filters = f0_network.log_frequency_filters(AudioConfig())
+    np.testing.assert_allclose(filters.sum(axis=0), 1.0, atol=1e-5)
+    found = (np.arange(len(filters)) * 32_000 / 4096) @ filters
+    centres = pitch.F_MIN / 2 * 2 ** (np.arange(540) / 60)
+    np.testing.assert_allclose(found, centres, rtol=2e-3)
+
+
+@pytest.mark.parametrize("sharpness", [0.1, 3.0, 40.0])
+def test_decoding_in_the_graph_is_decoding_in_numpy(sharpness):
+    logits = np.random.default_rng(1).normal(0, sharpness, (2, 50, 360)).astype(np.float32)
+    probabilities = np.exp(logits.astype(np.float64) - logits.max(axis=-1, keepdims=True))
+    probabilities /= probabilities.sum(axis=-1, keepdims=True)
+    found = np.asarray(f0_network.decode_salience(logits))
+    np.testing.assert_allclose(found, pitch.decode_salience(probabilities), rtol=1e-5)
+
+
+def test_decoding_of_equal_peaks_takes_the_lower_one():
+    """As numpy's argmax does; the mean of two far peaks would be a pitch nobody sang."""
+    logits = np.full((1, 1, 360), -200.0, np.float32)
+    logits[0, 0, [60, 300]] = 5.0
+    found = np.asarray(f0_network.decode_salience(logits))[0, 0]
+    assert found == pytest.approx(pitch.cents_to_hz(60 * pitch.BIN_CENTS), rel=1e-5)
+
+
+@pytest.mark.parametrize("f0", [60.0, 196.3, 1050.0])
+def test_decoding_gives_the_pitch_between_bins(f0):
+    logits = np.log(np.maximum(pitch.salience(np.array([[f0]])), 1e-9))
+    cents = 1200 * math.log2(float(np.asarray(f0_network.decode_salience(logits))[0, 0]) / f0)
+    assert abs(cents) < 1.0
+
+
+def test_upsampling_interpolates():
+    x = np.random.default_rng(0).normal(size=(2, 5, 3)).astype(np.float32)
+    up = np.asarray(f0_network.upsample(x))
+    np.testing.assert_array_equal(up[:, ::2], x)
+    np.testing.assert_allclose(up[:, 1:-1:2], (x[:, :-1] + x[:, 1:]) / 2, rtol=1e-6)
+    np.testing.assert_array_equal(up[:, -1], x[:, -1])

@@ -1,0 +1,284 @@
+"""Stages learn, leave alone what they must, and go on after an interruption as if none had been."""
+
+import hashlib
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from sep_tf import models, train
+from sep_tf.config import PRESETS
+from sep_tf.errors import ModelError, SepTfError
+from sep_tf.training import loop, stages
+from tests import harness
+from tfrecords import dataset
+
+NAMES = ("autovc", "encoder", "sin", "f0")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_stage_learns_a_batch_by_heart(run, name):
+    losses = run.losses[name]
+    assert len(losses) == 4 and np.isfinite(losses).all()
+    assert losses[-1] < 0.8 * losses[0], losses
+
+
+@pytest.mark.parametrize("name", ["encoder", "sin"])
+def test_what_is_frozen_stays_bit_identical(run, name):
+    """The teacher in `encoder`, the mixture encoder in `sin`: weights and batch statistics."""
+    before, after = run.frozen[name]
+    assert len(before) > 5
+    for a, b in zip(before, after, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_stages_start_from_the_best_weights_of_those_before(run):
+    teacher = models.build("autovc", PRESETS["tiny"], singers=len(harness.SINGERS))
+    teacher.load_weights(stages.weights_path(run.model_dir, "autovc"))
+    encoder = models.build("encoder", PRESETS["tiny"])
+    encoder.load_weights(stages.weights_path(run.model_dir, "encoder"))
+    sin = models.build("sin", PRESETS["tiny"])
+    sin.load_weights(stages.weights_path(run.model_dir, "sin"))
+    for found, expected in (
+        (run.frozen["encoder"][0], harness.weights(teacher)),
+        (run.frozen["sin"][0], harness.weights(encoder)),
+        (harness.weights(sin.encoder), harness.weights(encoder)),
+    ):
+        for a, b in zip(found, expected, strict=True):
+            np.testing.assert_array_equal(a, b)
+
+
+def test_batch_statistics_of_what_is_trained_do_move(run):
+    sin = models.build("sin", PRESETS["tiny"])
+    sin.load_weights(stages.weights_path(run.model_dir, "sin"))
+    assert np.abs(np.array(sin.log_magnitude.norm.moving_mean)).max() > 1e-3
+
+
+def test_singers_nobody_trains_have_no_one_hot(run):
+    trainer = harness.make_trainer("autovc", run.model_dir, harness.one_batch, **RUN)
+    found = np.asarray(trainer.stage.one_hot({"singer": np.array([1, -1, 0])}))
+    np.testing.assert_array_equal(found, [[0, 1], [0, 0], [1, 0]])
+
+
+# The settings of the `run` fixture.
+RUN = {"steps": 40, "validate_every": 10, "learning_rate": 1e-2}
+
+
+# Interruption
+
+
+class Watched:
+    """`many_batches` that remembers which data sets were asked for."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[str, int]] = []
+
+    def __call__(self, split: str, seed: int):
+        self.asked.append((split, seed))
+        return harness.many_batches(split, seed)
+
+
+def autovc(folder, seed: int, **overrides):
+    keras.utils.set_random_seed(seed)
+    values = {"steps": 5, "validate_every": 3, "learning_rate": 1e-2, "seed": 2}
+    return harness.make_trainer("autovc", folder, Watched(), **(values | overrides))
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory):
+    trainer = autovc(tmp_path_factory.mktemp("whole"), seed=0)
+    trainer.run()
+    return trainer
+
+
+def stop_after(trainer, steps: int) -> None:
+    """SIGTERM reaches the process after so many steps."""
+    inner, done = trainer._train_step, []
+
+    def step(batch):
+        values = inner(batch)
+        done.append(None)
+        if len(done) == steps:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return values
+
+    trainer._train_step = step
+
+
+@pytest.mark.parametrize("steps", [2, 3])
+def test_an_interrupted_run_goes_on_exactly(uninterrupted, tmp_path, steps):
+    """Stopped within a segment, and at its end: the same weights, data and curves as without."""
+    before = signal.getsignal(signal.SIGTERM)
+    first = autovc(tmp_path, seed=0)
+    stop_after(first, steps)
+    with pytest.raises(loop.Interrupted):
+        first.run()
+    assert first.step == steps
+    assert signal.getsignal(signal.SIGTERM) is before
+    second = autovc(tmp_path, seed=99)
+    second.run()
+    assert second.step == uninterrupted.step == 5
+    for a, b in zip(
+        harness.weights(second.stage.model), harness.weights(uninterrupted.stage.model), strict=True
+    ):
+        np.testing.assert_allclose(a, b, rtol=0, atol=1e-6)
+    columns = ("step", "valid_loss")
+    rows = [[row[c] for c in columns] for row in harness.log_rows(second)]
+    assert rows == [[row[c] for c in columns] for row in harness.log_rows(uninterrupted)]
+    asked = dict.fromkeys(first.data.asked + second.data.asked)
+    assert list(asked) == list(dict.fromkeys(uninterrupted.data.asked))
+
+
+def test_data_asked_for(uninterrupted):
+    """Training data of another seed every segment, validation data always the same."""
+    train_seeds = [seed for split, seed in uninterrupted.data.asked if split == "train"]
+    others = {key for key in uninterrupted.data.asked if key[0] != "train"}
+    assert len(train_seeds) == len(set(train_seeds)) == 2
+    assert len(others) == 1 and others.pop()[0] == "validation"
+
+
+def test_a_finished_stage_is_not_trained_again(uninterrupted):
+    again = autovc(uninterrupted.folder.parent, seed=7)
+    assert again.run() == pytest.approx(float(uninterrupted.best))
+    assert again.step == 5 and not again.data.asked
+
+
+def test_early_stopping_keeps_the_best_weights(tmp_path):
+    trainer = autovc(tmp_path, seed=0, steps=50, validate_every=1, patience=2)
+    losses = iter([3.0, 1.0, 2.0, 1.5, 0.1])
+    kept = []
+
+    def validate():
+        kept.append(harness.weights(trainer.stage.model))
+        return {"loss": next(losses)}
+
+    trainer.validate = validate
+    assert trainer.run() == 1.0
+    assert trainer.step == 4
+    model = models.build("autovc", PRESETS["tiny"], singers=len(harness.SINGERS))
+    model.load_weights(trainer.best_path)
+    for a, b in zip(harness.weights(model), kept[1], strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_a_loss_that_is_not_finite_ends_the_run(tmp_path):
+    trainer = autovc(tmp_path, seed=0, steps=8, validate_every=2)
+    losses = trainer.stage.losses
+
+    def spoiled(batch, training):
+        values = losses(batch, training)
+        late = trainer.optimizer.iterations >= 3
+        return values | {"loss": tf.where(late, np.float32(np.nan), values["loss"])}
+
+    trainer.stage.losses = spoiled
+    with pytest.raises(SepTfError) as error:
+        trainer.run()
+    assert "autovc: the loss is not finite at step 4" in str(error.value)
+    assert "ckpt-2" in str(error.value) and trainer.manager.latest_checkpoint.endswith("ckpt-2")
+    assert len(harness.log_rows(trainer)) == 1
+    model = models.build("autovc", PRESETS["tiny"], singers=len(harness.SINGERS))
+    model.load_weights(trainer.best_path)
+    assert all(np.isfinite(value).all() for value in harness.weights(model))
+
+
+# What is refused
+
+
+@pytest.mark.parametrize(("name", "needed"), [("encoder", "autovc"), ("sin", "encoder")])
+def test_a_stage_without_the_one_before(tmp_path, name, needed):
+    with pytest.raises(ModelError) as error:
+        harness.make_trainer(name, tmp_path, harness.one_batch)
+    assert f"`sep-tf train --stage={needed}`" in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_weights_of_another_network(run):
+    info = stages.DataInfo((*harness.SINGERS, "cid"), np.zeros(64), np.ones(64))
+    with pytest.raises(ModelError, match="another preset or other singers"):
+        stages.EncoderStage(PRESETS["tiny"], info, run.model_dir)
+
+
+def test_other_settings_on_resume(run):
+    path = run.model_dir / "autovc" / "config.json"
+    before = path.read_text()
+    with pytest.raises(ModelError) as error:
+        harness.make_trainer("autovc", run.model_dir, harness.one_batch, **(RUN | {"steps": 41}))
+    assert str(path) in str(error.value) and "--model_dir" in str(error.value)
+    assert path.read_text() == before
+
+
+# The program
+
+
+def flags(corpus, model_dir, **others) -> list[str]:
+    values = {
+        "stage": "autovc", "preset": "tiny", "data_dir": corpus.records, "model_dir": model_dir,
+        "steps": 2, "validate_every": 1, "validation_batches": 1, "batch_size": 2,
+        "phrase_frames": 32,
+    }  # fmt: skip
+    return [f"--{name}={value}" for name, value in (values | others).items()]
+
+
+@pytest.fixture
+def quick(monkeypatch):
+    monkeypatch.setattr(dataset, "_SHUFFLE_RECORDS", 4)
+
+
+def test_command_line_on_records(corpus, tmp_path, capsys, quick):
+    assert train.run(flags(corpus, tmp_path)) == 0
+    assert "autovc step 2/2" in capsys.readouterr().out
+    path = stages.weights_path(tmp_path, "autovc")
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    model = models.build("autovc", PRESETS["tiny"], singers=2)
+    model.load_weights(path)
+    assert np.array(model.normaliser.std).min() > 0 and np.ptp(np.array(model.normaliser.mean)) > 1
+    line = harness.one_line_error(train.run, flags(corpus, tmp_path, batch_size=3), capsys)
+    assert "was made with other settings" in line
+    assert hashlib.sha256(path.read_bytes()).hexdigest() == digest
+
+
+def test_command_line_errors(corpus, tmp_path, capsys):
+    for argv, words in (
+        (flags(corpus, tmp_path, phrase_frames=100), "--phrase_frames=100 is no multiple of 16"),
+        (flags(corpus, tmp_path, data_dir=tmp_path / "nowhere"), "nowhere is no data set"),
+        (flags(corpus, tmp_path, stage="encoder"), "needs the weights of stage autovc"),
+        (flags(corpus, tmp_path, steps=0), "steps"),
+        (flags(corpus, tmp_path, stage="sdnn"), "stage"),
+        (flags(corpus, tmp_path)[3:], "--data_dir"),
+        (["--data_dir=x"], "--model_dir"),
+        ([*flags(corpus, tmp_path), "extra"], "'extra'"),
+    ):
+        if words == "--data_dir":
+            argv = [flag for flag in argv if "data_dir" not in flag]
+        assert words in harness.one_line_error(train.run, argv, capsys)
+    assert not (tmp_path / "autovc" / "checkpoints").exists()
+
+
+@pytest.mark.slow
+def test_sigterm_saves_and_exits_with_zero(corpus, tmp_path):
+    argv = [sys.executable, "-m", "sep_tf.train", *flags(corpus, tmp_path, steps=1_000_000)]
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True) as process:
+        while "autovc step" not in process.stdout.readline():
+            assert process.poll() is None
+        time.sleep(0.5)
+        process.send_signal(signal.SIGTERM)
+        rest = process.stdout.read()
+    assert process.returncode == 0
+    assert "stopped and saved; go on with: sep-tf train" in rest
+    assert f"--model_dir={tmp_path}" in rest
+    assert list((tmp_path / "autovc" / "checkpoints").glob("ckpt-*.index"))
+
+
+@pytest.mark.slow
+def test_all_stages_on_records(corpus, tmp_path):
+    argv = [sys.executable, "-m", "sep_tf.train", *flags(corpus, tmp_path, stage="all")]
+    done = subprocess.run(argv, capture_output=True, text=True, check=True)
+    for name in NAMES:
+        assert f"{name}: best validation loss" in done.stdout
+        assert stages.weights_path(tmp_path, name).is_file()
