@@ -39,6 +39,9 @@ for _name, _help in (
 ):
     flags.DEFINE_integer(_name, None, _help, lower_bound=1, flag_values=FLAGS)
 flags.DEFINE_float("learning_rate", None, "Peak of Adam's rate.", lower_bound=0, flag_values=FLAGS)
+flags.DEFINE_string(
+    "init_from", None, "Weights of the same stage to start from: fine-tuning.", flag_values=FLAGS
+)
 _OVERRIDES = (
     "batch_size", "phrase_frames", "steps", "validate_every", "validation_batches", "patience",
     "seed", "learning_rate", "preset",
@@ -53,6 +56,11 @@ def main(args: list[str]) -> int:
             raise cli.UsageError(f"no --{name} given")
     if (FLAGS.phrase_frames or 16) % 16:
         raise cli.UsageError(f"--phrase_frames={FLAGS.phrase_frames} is no multiple of 16")
+    if FLAGS.init_from:
+        if FLAGS.stage == "all":
+            raise cli.UsageError("--init_from is for one stage: give --stage as well")
+        if not Path(FLAGS.init_from).is_file():
+            raise cli.UsageError(f"--init_from={FLAGS.init_from} does not exist")
     cli.quiet_tensorflow()
     import keras
 
@@ -86,6 +94,8 @@ def _train(name: str, strategy) -> float:
     model_dir = Path(FLAGS.model_dir)
     with strategy.scope():
         stage = stages.STAGES[name](model_config, info, model_dir)
+        if FLAGS.init_from:
+            stages.restore(stage.model, Path(FLAGS.init_from))
 
     def data(split: str, seed: int):
         options = dataset.PhraseOptions(

@@ -85,6 +85,11 @@ def frame_weights(batch: dict[str, Any]) -> Any:
     return _SILENT_WEIGHT + (1.0 - _SILENT_WEIGHT) * batch["audible"]
 
 
+def sung_weights(batch: dict[str, Any]) -> Any:
+    """[B, T]: 1 in voiced frames, less in consonants, least in silence."""
+    return 0.5 * (frame_weights(batch) + _SILENT_WEIGHT + (1.0 - _SILENT_WEIGHT) * batch["voiced"])
+
+
 class AutoVCStage(Stage):
     """The teacher on clean features: eq. 3-5, reconstruction before and after the post-net."""
 
@@ -147,14 +152,15 @@ class SINStage(Stage):
         restore(self.model.encoder, weights_path(model_dir, "encoder"))
         self.model.encoder.trainable = False
         self.model.normaliser.set_statistics(self.info.mean, self.info.std)
+        self.distortion_loss = losses.DistortionLoss(losses.distortion_weights(self.info.std))
 
     def losses(self, batch, training):
         code = ops.stop_gradient(self.model.encoder(batch["magnitude"], training=False))
         before, after = self.model.decode(code, batch["magnitude"], training=training)
         target = self.model.normaliser(batch["features"])
-        weight = frame_weights(batch)
-        first = self.frame_loss(target, before, sample_weight=weight)
-        second = self.frame_loss(target, after, sample_weight=weight)
+        weight = sung_weights(batch)
+        first = self.distortion_loss(target, before, sample_weight=weight)
+        second = self.distortion_loss(target, after, sample_weight=weight)
         return {"loss": first + second, "after": second}
 
 
