@@ -67,8 +67,13 @@ class Trainer:
             self.optimizer.build(stage.model.trainable_variables)
             self.best = tf.Variable(math.inf, trainable=False, dtype=tf.float32)
             self.stale = tf.Variable(0, trainable=False, dtype=tf.int64)
+        # Variables one by one: a checkpoint of the objects misses batch statistics of layers that
+        # are kept in lists.
         self.checkpoint = tf.train.Checkpoint(
-            model=stage.model, optimizer=self.optimizer, best=self.best, stale=self.stale
+            model=[variable.value for variable in stage.model.variables],
+            optimizer=[variable.value for variable in self.optimizer.variables],
+            best=self.best,
+            stale=self.stale,
         )
         self.manager = tf.train.CheckpointManager(
             self.checkpoint, str(self.folder / "checkpoints"), max_to_keep=2
