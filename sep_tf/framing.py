@@ -1,7 +1,7 @@
-"""Integer frame arithmetic, chunk plans and weighted overlap-add. Pure numpy."""
+"""Integer frame arithmetic, chunks with context and weighted overlap-add. Pure numpy."""
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 
@@ -47,17 +47,48 @@ class Chunk:
         return slice(self.start - self.first, self.stop - self.first)
 
 
-def plan_chunks(n_frames: int, size: int, context: int, align: int = 16) -> Iterator[Chunk]:
-    """Cuts n_frames into chunks of `size` frames with `context` frames around each.
+def stream_chunks(
+    blocks: Iterable[np.ndarray], size: int, context: int, margin: int, hop: int, align: int = 16
+) -> Iterator[tuple[Chunk, np.ndarray]]:
+    """Cuts a signal that comes in blocks into chunks of `size` frames with context around each.
 
     Starts are multiples of `align`, the hop of the content code, so that blocks of the code
-    fall on the same frames in every chunk as in the whole song; all chunks have equal length.
+    fall on the same frames in every chunk as in the whole song. All chunks are equally long; what
+    lies outside the song is zeros.
+
+    Args:
+      blocks: [n] each, any lengths.
+      size: frames a chunk keeps.
+      context: further frames on both sides.
+      margin: samples beyond the first and the last frame's centre, half an analysis window.
+      hop: samples between frames.
+      align: what size and context are multiples of.
+
+    Yields:
+      The chunk, and its samples [(size + 2 * context - 1) * hop + 2 * margin].
     """
     if size % align or context % align:
         raise ValueError(f"size {size} and context {context} must be multiples of {align}")
-    for start in range(0, n_frames, size):
-        stop = min(start + size, n_frames)
-        yield Chunk(start, stop, start - context, start + size + context)
+    length = (size + 2 * context - 1) * hop + 2 * margin
+    # The buffer begins where the next chunk does.
+    buffer = np.zeros(context * hop + margin, np.float32)
+    start = total = 0
+
+    def chunk(stop: int) -> Chunk:
+        return Chunk(start, stop, start - context, start + size + context)
+
+    for block in blocks:
+        total += len(block)
+        buffer = np.concatenate([buffer, block])
+        while len(buffer) >= length:
+            # A full buffer reaches beyond the frames it keeps: all of them are the song's.
+            yield chunk(start + size), buffer[:length]
+            buffer, start = buffer[size * hop :], start + size
+    n_frames = frame_count(total, hop)
+    while start < n_frames:
+        padded = np.pad(buffer[:length], (0, max(0, length - len(buffer))))
+        yield chunk(min(start + size, n_frames)), padded
+        buffer, start = buffer[size * hop :], start + size
 
 
 def overlap_add(chunks: list[tuple[int, np.ndarray]], n_frames: int, fade: int) -> np.ndarray:

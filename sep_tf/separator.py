@@ -101,7 +101,8 @@ class Separator:
         mono = to_mono(audio)
         resampler = audio_io.Resampler(int(sample_rate), AUDIO.sample_rate)
         samples = np.concatenate([resampler.push(mono), resampler.finish()])
-        return world.VocoderFeatures.concatenate(list(self._features([samples], progress)))
+        scaled = _against(progress, len(mono) / sample_rate)
+        return world.VocoderFeatures.concatenate(list(self._features([samples], scaled)))
 
     def separate(
         self, audio: np.ndarray, sample_rate: int, progress: Progress | None = None
@@ -114,7 +115,8 @@ class Separator:
           float32 [samples], as many as `audio` has, at the same rate. May exceed +-1.
         """
         mono = to_mono(audio)
-        voice = self._voice([mono], int(sample_rate), int(sample_rate), [], progress)
+        scaled = _against(progress, len(mono) / sample_rate)
+        voice = self._voice([mono], int(sample_rate), int(sample_rate), [], scaled)
         return np.concatenate(list(voice))
 
     def separate_file(
@@ -153,7 +155,7 @@ class Separator:
             total = min(total, duration)
         kept: list[world.VocoderFeatures] = []
         voiced = _Share()
-        scaled = _scaled(progress, total)
+        scaled = _against(progress, total)
         with audio_write.VoiceWriter(dst, rate, clip) as writer:
             voice = self._voice(
                 (to_mono(block) for block in blocks), info.sample_rate, rate, kept, scaled,
@@ -183,7 +185,7 @@ class Separator:
         in_rate: int,
         out_rate: int,
         kept: list[world.VocoderFeatures],
-        progress: Progress | None,
+        progress: Callable[[float], None] | None,
         keep: bool = False,
         voiced: "_Share | None" = None,
     ) -> Iterator[np.ndarray]:
@@ -216,15 +218,18 @@ class Separator:
         yield np.pad(last, (0, left - len(last)))
 
     def _features(
-        self, blocks: Iterable[np.ndarray], progress: Progress | None
+        self, blocks: Iterable[np.ndarray], progress: Callable[[float], None] | None
     ) -> Iterator[world.VocoderFeatures]:
         """Mono blocks at 32 kHz -> features, chunk by chunk."""
         info = self.runtime.info
         margin = AUDIO.f0_fft_length // 2
-        for chunk, audio, seconds in _chunks(blocks, info.chunk_frames, info.context, margin):
+        chunks = framing.stream_chunks(
+            blocks, info.chunk_frames, info.context, margin, AUDIO.hop_length
+        )
+        for chunk, audio in chunks:
             yield self._chunk_features(audio, chunk)
             if progress:
-                progress(chunk.stop / AUDIO.frames_per_second, seconds)
+                progress(chunk.stop / AUDIO.frames_per_second)
 
     def _chunk_features(self, audio: np.ndarray, chunk: framing.Chunk) -> world.VocoderFeatures:
         """Features of the frames a chunk keeps, from its audio with margins."""
@@ -276,38 +281,11 @@ def save_features(path: str | Path, features: world.VocoderFeatures) -> None:
         np.savez_compressed(file, **vars(features))
 
 
-def _chunks(
-    blocks: Iterable[np.ndarray], size: int, context: int, margin: int
-) -> Iterator[tuple[framing.Chunk, np.ndarray, float]]:
-    """Audio at 32 kHz -> (chunk, its samples with context and margins, seconds so far)."""
-    hop = AUDIO.hop_length
-    first = context * hop + margin
-    length = (size + 2 * context - 1) * hop + 2 * margin
-    # Zeros before the song, then the song, then zeros: `buffer` begins where the chunk does.
-    buffer = np.zeros(first, np.float32)
-    start = total = 0
-    for block in blocks:
-        total += len(block)
-        buffer = np.concatenate([buffer, block])
-        while len(buffer) >= length:
-            chunk = framing.Chunk(start, start + size, start - context, start + size + context)
-            # A full buffer reaches far beyond the chunk: all its frames belong to the song.
-            yield chunk, buffer[:length], total / AUDIO.sample_rate
-            buffer, start = buffer[size * hop :], start + size
-    n_frames = framing.frame_count(total, hop)
-    while start < n_frames:
-        stop = min(start + size, n_frames)
-        chunk = framing.Chunk(start, stop, start - context, start + size + context)
-        padded = np.pad(buffer[:length], (0, max(0, length - len(buffer))))
-        yield chunk, padded, total / AUDIO.sample_rate
-        buffer, start = buffer[size * hop :], start + size
-
-
-def _scaled(progress: Progress | None, total: float) -> Progress | None:
-    """Progress against the length the file's header tells, known before it is read."""
+def _against(progress: Progress | None, total: float) -> Callable[[float], None] | None:
+    """Progress in seconds done, against a length known before the audio is read."""
     if progress is None:
         return None
-    return lambda done, so_far: progress(min(done, total), max(total, so_far))
+    return lambda done: progress(min(done, total), total)
 
 
 class _Counter:

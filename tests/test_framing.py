@@ -43,25 +43,36 @@ def test_frames_are_centred_on_the_hop_with_zeros_outside(n, length, hop):
 
 
 @quick
-@given(st.integers(0, 5000), st.integers(4, 40), st.integers(0, 10), st.sampled_from([1, 16, 64]))
-def test_chunks_cover_every_frame_once(n_frames, size, context, align):
-    size, context = size * align, context * align
-    covered = np.zeros(n_frames, int)
-    for chunk in framing.plan_chunks(n_frames, size, context, align):
+@given(
+    n=st.integers(0, 3000),
+    size=st.integers(1, 6),
+    context=st.integers(0, 3),
+    align=st.sampled_from([1, 4, 16]),
+    hop=st.integers(1, 7),
+    cuts=st.lists(st.integers(0, 3000), max_size=5),
+)
+def test_chunks_cover_every_frame_once_however_blocks_were_cut(n, size, context, align, hop, cuts):
+    size, context, margin = size * align, context * align, 5
+    signal = np.arange(1.0, n + 1).astype(np.float32)
+    blocks = np.split(signal, sorted(min(cut, n) for cut in cuts))
+    covered = np.zeros(framing.frame_count(n, hop), int)
+    for chunk, samples in framing.stream_chunks(blocks, size, context, margin, hop, align):
         covered[chunk.start : chunk.stop] += 1
-        assert chunk.start % align == 0 and chunk.first % align == 0
+        assert chunk.start % align == 0
         assert chunk.last - chunk.first == size + 2 * context
-        assert chunk.start - chunk.first == context
         # What is kept of the chunk's own frames are the frames start..stop of the song.
         own = np.arange(chunk.first, chunk.last)[chunk.keep]
         np.testing.assert_array_equal(own, np.arange(chunk.start, chunk.stop))
+        index = np.arange(chunk.first * hop - margin, (chunk.last - 1) * hop + margin)
+        inside = (index >= 0) & (index < n)
+        np.testing.assert_array_equal(samples, np.where(inside, index + 1.0, 0.0))
     assert (covered == 1).all()
 
 
 @pytest.mark.parametrize(("size", "context"), [(100, 16), (160, 10)])
 def test_chunks_off_the_grid_are_refused(size, context):
     with pytest.raises(ValueError, match="multiples of 16"):
-        list(framing.plan_chunks(500, size, context))
+        list(framing.stream_chunks([], size, context, 5, 160))
 
 
 @quick
