@@ -10,7 +10,7 @@ from pathlib import Path
 from sep_tf import cli
 
 SONG = Path(__file__).parent / "sakura"
-PROGRAM = cli.Program("demo", "", "Extracts the voice of the bundled song.")
+PROGRAM = cli.Program("examples.demo", "", "Extracts the voice of the bundled song.")
 
 
 def main(args: list[str]) -> int:

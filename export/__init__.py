@@ -1,1 +1,1 @@
-"""From trained networks to files that serve: SavedModel, TensorFlow Lite, and their checks."""
+"""Trained networks for other runtimes: TensorFlow Lite and Keras weight files."""

@@ -44,23 +44,28 @@ def main(args: list[str]) -> int:
     from sep_tf.runtimes.litert import LiteRTRuntime
 
     model, info = module.assemble(Path(FLAGS.model_dir), FLAGS.preset)
-    weights = output.with_name(output.name + ".weights.h5")
-    file = output.with_name(output.name + ".tflite")
-    trial = output.with_name("trial-" + output.name + ".tflite")
-    module.save_weights(model, info, weights)
+    endings = (".weights.h5", ".tflite")
+    weights, file = (output.with_name(output.name + ending) for ending in endings)
+    # Under other names until the exported file has been run and compared.
+    trials = [output.with_name("trial-" + output.name + ending) for ending in endings]
     try:
-        tflite.write(tflite.convert(model, info, FLAGS.quantise), info, trial)
+        module.save_weights(model, info, trials[0])
+        tflite.write(tflite.convert(model, info, FLAGS.quantise), info, trials[1])
         inputs = module.random_spectrograms(info)
-        errors = tflite.parity(KerasRuntime(weights), LiteRTRuntime(trial), inputs)
-        print(f"{file}: {trial.stat().st_size / 1e6:.1f} MB; compared with Keras:")
+        errors = tflite.parity(KerasRuntime(trials[0]), LiteRTRuntime(trials[1]), inputs)
+        print(f"{file}: {trials[1].stat().st_size / 1e6:.1f} MB; compared with Keras:")
         for name, error in errors.items():
             what = "share within 10 cents" if name == "f0" else "largest error / deviation"
             print(f"  {name}: {what} {error:.2g}")
-        if FLAGS.quantise != "dynamic" and max(errors["envelope"], errors["aperiodicity"]) > 0.05:
-            raise ModelError(f"{file} differs from the Keras model; it was not kept")
-        trial.replace(file)
+        bounds = tflite.BOUNDS[FLAGS.quantise]
+        worst = max(error for name, error in errors.items() if name != "f0")
+        if worst > bounds.error or errors["f0"] < bounds.f0_share:
+            raise ModelError(f"{file} differs from the Keras model by more than {bounds}; not kept")
+        trials[0].replace(weights)
+        trials[1].replace(file)
     finally:
-        trial.unlink(missing_ok=True)
+        for trial in trials:
+            trial.unlink(missing_ok=True)
     return 0
 
 

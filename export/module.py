@@ -11,7 +11,7 @@ from sep_tf.config import ExtractConfig, ModelConfig
 from sep_tf.errors import ModelError
 from sep_tf.runtimes import ModelInfo
 from sep_tf.runtimes.keras import CONFIG_ATTRIBUTE
-from sep_tf.training.stages import weights_path
+from sep_tf.training.stages import restore, weights_path
 
 
 def assemble(model_dir: Path, preset: str) -> tuple[models.Extractor, ModelInfo]:
@@ -26,10 +26,7 @@ def assemble(model_dir: Path, preset: str) -> tuple[models.Extractor, ModelInfo]
         path = weights_path(model_dir, stage)
         if not path.is_file():
             raise ModelError(f"{path} does not exist: run `sep-tf train --stage={stage}` first")
-        try:
-            part.load_weights(path)
-        except ValueError as error:
-            raise ModelError(f"{path} does not fit preset {preset}: {error}") from error
+        restore(part, path)
     return model, model_info(model, config)
 
 
@@ -40,6 +37,7 @@ def model_info(model: models.Extractor, config: ModelConfig) -> ModelInfo:
         model=json.loads(json.dumps(config.to_dict())),
         context=model.context,
         chunk_frames=ExtractConfig().chunk_frames,
+        voicing_threshold=ExtractConfig().voicing_threshold,
     )
 
 

@@ -1,5 +1,6 @@
 """TFLite export: fixed chunk with context, no state, builtin operators only."""
 
+import dataclasses
 import json
 import tempfile
 import zipfile
@@ -14,6 +15,22 @@ from sep_tf.runtimes import ModelInfo
 from sep_tf.runtimes.litert import CONFIG_MEMBER, SIGNATURE
 
 QUANTISE = ("none", "float16", "dynamic")
+
+
+@dataclasses.dataclass(frozen=True)
+class Bounds:
+    """What an export may differ from Keras on noise, where it differs most."""
+
+    # Largest difference over the output's deviation, and least share of f0 within 10 cents.
+    error: float
+    f0_share: float
+
+
+BOUNDS = {
+    "none": Bounds(1e-3, 0.999),
+    "float16": Bounds(0.1, 0.98),
+    "dynamic": Bounds(1.0, 0.5),
+}
 # A file below a byte per ten parameters has lost its weights on the way.
 _MIN_BYTES_PER_PARAMETER = 0.1
 

@@ -36,8 +36,6 @@ VERBS: dict[str, tuple[str, str]] = {
 _EXTRAS = {
     "tensorflow": "train",
     "keras": "train",
-    "tensorflow_io": "train",
-    "apache_beam": "data",
     "matplotlib": "eval",
     "mir_eval": "eval",
 }
@@ -108,7 +106,9 @@ class Program:
 
     def help(self) -> str:
         """The text of `--help`: usage, description and every flag with its default."""
-        lines = [f"usage: sep-tf {self.name} {self._usage}", ""]
+        # Tools beside the verbs are run as modules.
+        command = f"sep-tf {self.name}" if self.name in VERBS else f"python -m {self.name}"
+        lines = [f"usage: {command} {self._usage}", ""]
         lines += textwrap.wrap(self._description, 96)
         lines += ["", "flags:"]
         for name in sorted(self.flags):
@@ -280,7 +280,8 @@ def _missing_package(error: ModuleNotFoundError) -> str:
     package = (error.name or "").split(".")[0]
     if package not in _EXTRAS:
         raise error
-    return f"needs {package}, which is not installed: pip install 'sep_tf[{_EXTRAS[package]}]'"
+    command = f"pip install -e '.[{_EXTRAS[package]}]'"
+    return f"needs {package}, which is not installed: {command} in the source folder"
 
 
 def _tolerate_any_file_name() -> None:

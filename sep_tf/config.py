@@ -147,6 +147,11 @@ class AugmentConfig(_Config):
     vocal_free: float = 0.06
     # Playback speed of the vocals: other melodies and tracts; f0 only, features do not follow it.
     speed: tuple[float, float] = (1.0, 1.0)
+    # The same for the music: other tempi and keys; no target depends on it.
+    backing_speed: tuple[float, float] = (1.0, 1.0)
+    # Standard deviation of a smooth random equalisation at its control points; 0 for none.
+    vocals_eq_db: float = 0.0
+    backing_eq_db: float = 0.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -164,7 +169,6 @@ class TrainConfig(_Config):
     validation_batches: int = 20
     # Early stopping: validations without a better loss.
     patience: int = 6
-    content_weight: float = 1.0
     seed: int = 1
 
 

@@ -138,20 +138,17 @@ def check_systems(names: Sequence[str]) -> None:
 
 
 def _separator_system(model: str, runtime: str) -> System:
-    import threading
-
     from sep_tf import world
     from sep_tf.separator import Separator
 
     separator = Separator.from_pretrained(model, runtime=runtime)
-    separator.load()  # weights that do not fit are to be said before the work, not after
-    # Interpreters are not thread-safe; next to the analyses the network takes little time.
-    lock = threading.Lock()
+    cli.quiet_tensorflow()
+    with cli.quiet_native_log():
+        separator.load()  # weights that do not fit are to be said before the work, not after
 
     def separate(mixture: "np.ndarray", reference: "np.ndarray") -> Estimate:
         del reference
-        with lock:
-            features = separator.analyse(mixture, SAMPLE_RATE)
+        features = separator.analyse(mixture, SAMPLE_RATE)
         return Estimate(world.synthesise(features, len(mixture)), features.f0, features.voiced)
 
     return separate

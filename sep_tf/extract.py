@@ -89,6 +89,7 @@ def main(args: list[str]) -> int:
         from sep_tf.separator import Separator
 
         separator = Separator(FLAGS.model, runtime=FLAGS.runtime, f0=FLAGS.f0)
+        cli.quiet_tensorflow()
         with cli.quiet_native_log():
             separator.load()
 
@@ -165,7 +166,6 @@ def _write_report(results: list, failures: list[tuple[str, str]]) -> None:
         "version": cli.version_line(),
         "model": FLAGS.model,
         "system": FLAGS.system,
-        "runtime": FLAGS.runtime,
         "results": [dataclasses.asdict(result) for result in results],
         "failures": [{"input": source, "error": message} for source, message in failures],
     }

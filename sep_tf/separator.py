@@ -18,6 +18,11 @@ F0_SOURCES = ("model", "harvest")
 # Mixture frames below this level (dBFS) hold nothing that could be sung.
 _SILENCE_DB = -80.0
 
+# More channels than any recording has: the axes are the wrong way round.
+_MAX_CHANNELS = 256
+# Log power of frames where the mixture is silent: below what 24 bits hold.
+_SILENT_C0 = -34.0
+
 Progress = Callable[[float, float], None]
 
 
@@ -27,6 +32,8 @@ class Result:
 
     input: str
     output: str
+    # "litert" or "keras": what ran the networks.
+    runtime: str
     sample_rate: int
     n_samples: int
     seconds: float
@@ -98,10 +105,10 @@ class Separator:
         Raises:
           AudioError: no samples, more than two dimensions, NaN or infinite samples.
         """
-        mono = to_mono(audio)
-        resampler = audio_io.Resampler(int(sample_rate), AUDIO.sample_rate)
+        mono, rate = to_mono(audio), check_rate(sample_rate)
+        resampler = audio_io.Resampler(rate, AUDIO.sample_rate)
         samples = np.concatenate([resampler.push(mono), resampler.finish()])
-        scaled = _against(progress, len(mono) / sample_rate)
+        scaled = _against(progress, len(mono) / rate)
         return world.VocoderFeatures.concatenate(list(self._features([samples], scaled)))
 
     def separate(
@@ -114,9 +121,8 @@ class Separator:
         Returns:
           float32 [samples], as many as `audio` has, at the same rate. May exceed +-1.
         """
-        mono = to_mono(audio)
-        scaled = _against(progress, len(mono) / sample_rate)
-        voice = self._voice([mono], int(sample_rate), int(sample_rate), [], scaled)
+        mono, rate = to_mono(audio), check_rate(sample_rate)
+        voice = self._voice([mono], rate, rate, [], _against(progress, len(mono) / rate))
         return np.concatenate(list(voice))
 
     def separate_file(
@@ -148,7 +154,9 @@ class Separator:
         """
         started = time.monotonic()
         info = audio_io.probe(src)
-        rate = int(output_rate or info.sample_rate)
+        if Path(dst).exists() and Path(dst).samefile(src):
+            raise SepTfError(f"{dst}: the output would replace the input")
+        rate = check_rate(info.sample_rate if output_rate is None else output_rate)
         blocks = audio_io.read_blocks(src, offset=offset, duration=duration)
         total = max(info.duration - offset, 0.0)
         if duration is not None:
@@ -165,11 +173,13 @@ class Separator:
                 writer.write(block)
             if not writer.frames:
                 raise AudioError(f"{src}: no samples to extract a voice from")
-        if features_out is not None:
-            save_features(features_out, world.VocoderFeatures.concatenate(kept))
+            # Before the voice appears: one is not there without the other.
+            if features_out is not None:
+                save_features(features_out, world.VocoderFeatures.concatenate(kept))
         return Result(
             input=str(src),
             output=str(dst),
+            runtime=self.runtime.name,
             sample_rate=rate,
             n_samples=writer.frames,
             seconds=writer.frames / rate,
@@ -250,6 +260,7 @@ class Separator:
             found = world.estimate_f0(inner)[chunk.keep]
             f0 = pitch.interpolate_unvoiced(found, found > 0).astype(np.float32)
         silence = world.silence_features(len(f0))
+        silence.envelope[:, 0] = _SILENT_C0
         heard = level > _SILENCE_DB
         return world.VocoderFeatures(
             np.where(heard[:, None], out["envelope"], silence.envelope),
@@ -269,10 +280,19 @@ def to_mono(audio: np.ndarray) -> np.ndarray:
         )
     if audio.size == 0:
         raise AudioError("audio has no samples")
+    if audio.ndim == 2 and audio.shape[1] > _MAX_CHANNELS:
+        raise AudioError(f"audio must be [samples, channels], not {list(audio.shape)}")
     mono = audio.mean(axis=1, dtype=np.float32) if audio.ndim == 2 else audio.astype(np.float32)
     if not np.isfinite(mono).all():
         raise AudioError("audio has NaN or infinite samples")
     return mono
+
+
+def check_rate(sample_rate: float) -> int:
+    """A sample rate in Hz as an integer; raises AudioError when it is none."""
+    if sample_rate != int(sample_rate) or not 1000 <= sample_rate <= 1_000_000:
+        raise AudioError(f"a sample rate of {sample_rate} Hz makes no sense")
+    return int(sample_rate)
 
 
 def save_features(path: str | Path, features: world.VocoderFeatures) -> None:

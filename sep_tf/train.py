@@ -98,8 +98,9 @@ def _train(name: str, strategy) -> float:
             stages.restore(stage.model, Path(FLAGS.init_from))
 
     def data(split: str, seed: int):
+        drawn = stage.augment if split == "train" else stage.validation_augment
         options = dataset.PhraseOptions(
-            split, config.batch_size, config.phrase_frames, seed, stage.spectrograms, stage.augment
+            split, config.batch_size, config.phrase_frames, seed, stage.spectrograms, drawn
         )
         return dataset.phrases(FLAGS.data_dir, options)
 

@@ -111,7 +111,7 @@ def test_bad_flags_are_one_line(capsys, argument, message):
         (SepTfError("what\nand where"), 1, "error: what and where"),
         (FileNotFoundError(2, "No such file or directory", "x.wav"), 1, "x.wav: No such file"),
         (MemoryError(), 1, "out of memory"),
-        (ModuleNotFoundError(name="tensorflow.python"), 1, "pip install 'sep_tf[train]'"),
+        (ModuleNotFoundError(name="tensorflow.python"), 1, "pip install -e '.[train]'"),
         (KeyboardInterrupt(), 130, "interrupted"),
         (cli.Terminated(), 143, "terminated"),
     ],

@@ -48,7 +48,16 @@ class CopyingSeparator:
                 np.savez(file, f0=np.zeros(1))
         seconds = writer.frames / rate
         return separator.Result(
-            str(src), str(dst), rate, writer.frames, seconds, 0.1, writer.peak, writer.gain, 0.5
+            str(src),
+            str(dst),
+            "litert",
+            rate,
+            writer.frames,
+            seconds,
+            0.1,
+            writer.peak,
+            writer.gain,
+            0.5,
         )
 
 

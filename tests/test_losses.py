@@ -98,3 +98,17 @@ def test_feature_weights_follow_the_deviations():
     assert weights[60:].mean() == pytest.approx(1.0, rel=1e-5)
     np.testing.assert_allclose(weights[:60] / weights[0], std[:60] / std[0], rtol=1e-5)
     np.testing.assert_allclose(weights[60:], [0.4, 0.8, 1.2, 1.6], rtol=1e-5)
+
+
+def test_distortion_loss_is_a_distance_in_physical_units():
+    std = np.concatenate([np.linspace(3, 0.1, 60), np.full(4, 5.0)])
+    loss = losses.DistortionLoss(losses.distortion_weights(std))
+    true, found = np.zeros((2, 1, 1, 64), np.float32)
+    # 3 in c1 and 4 in c2, as log power; the level's 10 counts a tenth; 20 dB of aperiodicity as 1.
+    found[0, 0, 1], found[0, 0, 2] = 3.0 / std[1], 4.0 / std[2]
+    assert number(loss(true, found)) == pytest.approx(5.0, rel=1e-3)
+    found[0, 0, 0] = 10.0 / std[0]
+    assert number(loss(true, found)) == pytest.approx(math.sqrt(25 + 10), rel=1e-3)
+    found[0, 0, 60] = 20.0 / 5.0
+    assert number(loss(true, found)) == pytest.approx(math.sqrt(25 + 10 + 1), rel=1e-3)
+    assert number(loss(true, true)) < 0.05

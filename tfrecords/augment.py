@@ -11,6 +11,7 @@ import tensorflow as tf
 
 from sep_tf import world
 from sep_tf.config import AudioConfig, AugmentConfig, RecordConfig
+from tfrecords import equalise
 
 AUDIO = AudioConfig()
 RECORD = RecordConfig()
@@ -21,6 +22,16 @@ def uniform(seed: tf.Tensor, key: int, low: float, high: float) -> tf.Tensor:
     """One float in [low, high), a pure function of (seed, key)."""
     key_seed = tf.random.experimental.stateless_fold_in(tf.cast(seed, tf.int64), key)
     return tf.random.stateless_uniform([], key_seed, low, high)
+
+
+def normal(seed: tf.Tensor, key: int, size: int) -> tf.Tensor:
+    """Standard normal values [size], a pure function of (seed, key)."""
+    key_seed = tf.random.experimental.stateless_fold_in(tf.cast(seed, tf.int64), key)
+    return tf.random.stateless_normal([size], key_seed)
+
+
+def _speed(seed: tf.Tensor, key: int, limits: tuple[float, float]) -> tf.Tensor:
+    return uniform(seed, key, *limits) if limits != (1.0, 1.0) else tf.constant(1.0)
 
 
 def _decibels(value: tf.Tensor) -> tf.Tensor:
@@ -96,15 +107,15 @@ def mix(
       also returned), features [frames, 64] following the vocal's gain exactly (c0 + 2 ln g),
       f0 [frames] in Hz, voiced and audible float32 [frames], singer and song_index int32.
     """
-    speed = uniform(seed, 0, *config.speed) if config.speed != (1.0, 1.0) else tf.constant(1.0)
+    speed = _speed(seed, 0, config.speed)
     phrase = cut_phrase(voice, frames, seed, 1, speed)
     has_own = tf.strings.length(voice["backing"]) > 0
     own = {
         name: tf.where(has_own, voice[name], backing[name]) for name in ("backing", "backing_db")
     }
-    other = cut_phrase(backing, frames, seed, 2, tf.constant(1.0))
+    other = cut_phrase(backing, frames, seed, 2, _speed(seed, 6, config.backing_speed))
     other = Phrase(
-        tf.where(has_own, phrase.start, other.start), tf.where(has_own, speed, 1.0), frames
+        tf.where(has_own, phrase.start, other.start), tf.where(has_own, speed, other.speed), frames
     )
     level = uniform(seed, 3, *config.vocals_db)
     snr = uniform(seed, 4, *config.snr_db)
@@ -116,12 +127,16 @@ def mix(
     backing_gain = _decibels(level - snr - own["backing_db"])
     sung = phrase.audio(voice["vocals"]) * tf.where(vocal_free, 0.0, gain)
     music = other.audio(own["backing"]) * tf.where(backing_free, 0.0, backing_gain)
+    change = tf.zeros([AUDIO.feature_size])
+    if config.vocals_eq_db:
+        curve = config.vocals_eq_db * normal(seed, 7, equalise.POINTS)
+        sung = equalise.apply(sung, curve)
+        coded = tf.linalg.matvec(equalise.feature_basis(), curve, transpose_a=True)
+        change = tf.pad(coded, [[0, AUDIO.aperiodicity_size]])
+    if config.backing_eq_db:
+        music = equalise.apply(music, config.backing_eq_db * normal(seed, 8, equalise.POINTS))
 
-    features = tf.reshape(tf.io.decode_raw(voice["features"], tf.float32), [-1, AUDIO.feature_size])
-    features = phrase.rows(features, _SILENCE.stacked)
-    silent_c0 = float(_SILENCE.envelope[0, 0])
-    c0 = tf.maximum(features[:, :1] + 2.0 * tf.math.log(gain), silent_c0)
-    features = tf.concat([c0, features[:, 1:]], axis=1)
+    features = _targets(voice, phrase, gain, change)
     features = tf.where(vocal_free, tf.constant(_SILENCE.stacked), features)
     f0 = phrase.rows(tf.io.decode_raw(voice["f0"], tf.float32), _SILENCE.f0[0]) * speed
     voiced = phrase.rows(tf.io.decode_raw(voice["voiced"], tf.uint8), np.uint8(0)) > 0
@@ -137,6 +152,17 @@ def mix(
         "singer": tf.cast(voice["singer"], tf.int32),
         "song_index": tf.cast(voice["song_index"], tf.int32),
     }
+
+
+def _targets(
+    voice: dict[str, tf.Tensor], phrase: Phrase, gain: tf.Tensor, change: tf.Tensor
+) -> tf.Tensor:
+    """Features of a phrase [frames, 64] after a gain and an equalisation that adds `change` [64]."""
+    features = tf.reshape(tf.io.decode_raw(voice["features"], tf.float32), [-1, AUDIO.feature_size])
+    features = phrase.rows(features + change, _SILENCE.stacked)
+    silent_c0 = float(_SILENCE.envelope[0, 0])
+    c0 = tf.maximum(features[:, :1] + 2.0 * tf.math.log(gain), silent_c0)
+    return tf.concat([c0, features[:, 1:]], axis=1)
 
 
 def frame_power(audio: tf.Tensor, frames: int) -> tf.Tensor:

@@ -165,6 +165,19 @@ def _piece(audio: np.ndarray | None, start: int, stop: int) -> bytes:
     return schema.to_pcm16(np.pad(inner, (before, last - first - before - len(inner))))
 
 
+def check_splits(rows: list[manifest.Row]) -> None:
+    """Raises DataError when splits share a recording, or unseen singers are not unseen."""
+    split_of: dict[Path, str] = {}
+    for row in rows:
+        for path in (row.vocals, row.backing):
+            if path is not None and split_of.setdefault(path, row.split) != row.split:
+                raise DataError(f"{path} is in two splits: {split_of[path]} and {row.split}")
+    known = {row.singer for row in rows if row.vocals and row.split == "train" and row.singer}
+    for row in rows:
+        if row.vocals and row.split == "validation_unseen" and row.singer in known:
+            raise DataError(f"singer '{row.singer}' is in train and in validation_unseen")
+
+
 class _Shards:
     """Writers of all families; example i of a song goes to a shard fixed by the song's id."""
 
@@ -217,6 +230,7 @@ def build(
     Raises:
       DataError: output_dir exists already, a song cannot be read, no training voice.
     """
+    check_splits(rows)
     if output_dir.exists() and any(output_dir.iterdir()):
         raise DataError(f"{output_dir} is not empty; choose another --output_dir")
     rows = sorted(rows, key=lambda row: row.song_id)

@@ -82,11 +82,17 @@ def _count_records(path: str) -> int:
     return count
 
 
-def _backing_family(index: schema.DatasetIndex, split: str) -> str:
-    """Music to pair voices with; unseen singers share the validation music."""
+def _music(folder: Path, index: schema.DatasetIndex, split: str, seed: int) -> tf.data.Dataset:
+    """Music to pair voices with; unseen singers share the validation music.
+
+    A corpus of whole songs alone has no such music: there the voices' own backing serves.
+    """
     for family in (f"{split}_backing", f"{split.split('_')[0]}_backing"):
         if index.counts.get(family):
-            return family
+            return _records(checked_shards(folder, index, family), seed)
+    if any(len(record["backing"].numpy()) for record in examples(folder, split)):
+        own = _records(checked_shards(folder, index, split), seed)
+        return own.filter(lambda record: tf.strings.length(record["backing"]) > 0)
     raise DataError(f"the data set has no music to pair '{split}' voices with")
 
 
@@ -123,8 +129,7 @@ def phrases(folder: Path | str, options: PhraseOptions) -> tf.data.Dataset:
     folder = Path(folder)
     index = schema.DatasetIndex.load(folder)
     voices = _records(checked_shards(folder, index, options.split), 2 * options.seed)
-    family = _backing_family(index, options.split)
-    backing = _records(checked_shards(folder, index, family), 2 * options.seed + 1)
+    backing = _music(folder, index, options.split, 2 * options.seed + 1)
     # Repeating a record's parsed tensors costs nothing; the shuffle behind spreads its phrases.
     voices, backing = (
         stream.flat_map(

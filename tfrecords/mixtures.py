@@ -17,7 +17,7 @@ from sep_tf.errors import DataError
 from tfrecords import build, manifest
 
 PROGRAM = cli.Program(
-    "mixtures",
+    "tfrecords.mixtures",
     "--manifest=FILE --split=SPLIT --output=FILE [flags]",
     "Draws fixed mixtures of voices and music of one split and writes them as a manifest.",
 )
@@ -51,9 +51,8 @@ def draw(rows: list[manifest.Row], split: str, count: int, seed: int) -> list[ma
         voice, backing = voices[index], music[rng.integers(len(music))]
         sung = audio_io.read(voice.vocals, AudioConfig().sample_rate)[0]
         played = audio_io.read(backing.backing, AudioConfig().sample_rate)[0]
-        start = int(rng.integers(max(len(played) - len(sung), 1)))
         gain = float(build.level_gain(sung))
-        part = played[start : start + len(sung)]
+        start, part = _place(played, len(sung), rng)
         level = build.active_level_db(sung * gain) - SNR_DB[number % len(SNR_DB)]
         mixtures.append(
             manifest.Row(
@@ -68,6 +67,16 @@ def draw(rows: list[manifest.Row], split: str, count: int, seed: int) -> list[ma
             )
         )
     return mixtures
+
+
+def _place(played: np.ndarray, length: int, rng: np.random.Generator) -> tuple[int, np.ndarray]:
+    """A random cut of music that can be heard, and where it starts."""
+    for _ in range(20):
+        start = int(rng.integers(max(len(played) - length, 1)))
+        part = played[start : start + length]
+        if build.active_level_db(part) > -50.0:
+            return start, part
+    raise DataError("a backing track is silent almost everywhere: no mixture can be made of it")
 
 
 def main(args: list[str]) -> int:

@@ -1,12 +1,24 @@
 """Layers shared by the networks. keras.ops and keras.layers alone: they run on every backend."""
 
+import keras
 import numpy as np
 from keras import layers, ops
 
 
 def batch_norm(name: str, **options) -> layers.BatchNormalization:
-    """BatchNormalization; statistics adapt within a few hundred steps."""
-    return layers.BatchNormalization(momentum=0.98, epsilon=1e-4, name=name, **options)
+    """BatchNormalization; statistics adapt within a few hundred steps, over all replicas."""
+    return layers.BatchNormalization(
+        momentum=0.98, epsilon=1e-4, synchronized=_replicas() > 1, name=name, **options
+    )
+
+
+def _replicas() -> int:
+    """Replicas of TensorFlow's strategy in scope; 1 on other backends, where Keras has none."""
+    if keras.backend.backend() != "tensorflow":
+        return 1
+    import tensorflow as tf
+
+    return tf.distribute.get_strategy().num_replicas_in_sync
 
 
 class LogMagnitude(layers.Layer):

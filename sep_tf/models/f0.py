@@ -18,6 +18,7 @@ BINS_PER_OCTAVE = round(1200 / pitch.BIN_CENTS)
 # Salience bins computed: 47 to 1190 Hz; the others cannot be sung and get LOW_LOGIT.
 FIRST_BIN, LAST_BIN = 32, 312
 LOW_LOGIT = -30.0
+LOWEST_HZ, HIGHEST_HZ = pitch.cents_to_hz(pitch.BIN_CENTS * np.array([FIRST_BIN, LAST_BIN - 1]))
 # The log-frequency axis begins an octave below the lowest salience bin, for the subharmonic.
 _AXIS_OCTAVES = 9
 # The network runs on every second frame: 10 ms is finer than a pitch gesture.

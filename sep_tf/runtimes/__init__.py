@@ -38,11 +38,17 @@ class ModelInfo:
 
     @classmethod
     def from_dict(cls, values: dict[str, Any], path: Path) -> "ModelInfo":
-        """Raises ModelError that names the file when a field is missing or unknown."""
+        """Raises ModelError that names the file when a field is missing, unknown or absurd."""
         try:
-            return cls(**values)
-        except TypeError as error:
+            info = cls(**values)
+            sizes = (info.context, info.chunk_frames)
+            if not all(isinstance(size, int) and size > 0 and size % 16 == 0 for size in sizes):
+                raise TypeError(f"context and chunk of {sizes} frames")
+            if not isinstance(info.model, dict) or not 0 < float(info.voicing_threshold) < 1:
+                raise TypeError("its model or its threshold make no sense")
+        except (TypeError, ValueError) as error:
             raise ModelError(f"{path} was made by another version of sep_tf: {error}") from error
+        return info
 
 
 class Runtime(Protocol):

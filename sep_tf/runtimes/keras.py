@@ -1,11 +1,11 @@
 """Runs .weights.h5 files with Keras."""
 
 import json
+import threading
 from pathlib import Path
 
 import numpy as np
 
-from sep_tf import cli
 from sep_tf import config as configuration
 from sep_tf.errors import ModelError
 from sep_tf.runtimes import ModelInfo
@@ -21,21 +21,21 @@ def read_info(path: Path) -> ModelInfo:
     try:
         with h5py.File(path) as file:
             values = json.loads(file.attrs[CONFIG_ATTRIBUTE])
-    except (OSError, KeyError, json.JSONDecodeError) as error:
+    except (OSError, KeyError, ValueError) as error:
         raise ModelError(f"{path} is no model of sep_tf: {error}") from error
     return ModelInfo.from_dict(values, path)
 
 
 class KerasRuntime:
-    """The Keras model itself, on whatever device Keras uses."""
+    """The Keras model itself, on whatever device Keras uses; calls are serialised."""
 
     name = "keras"
 
     def __init__(self, path: Path) -> None:
-        cli.quiet_tensorflow()
         self.info = read_info(path)
         from sep_tf import models
 
+        self._lock = threading.Lock()
         self._model = models.build(
             "extractor", configuration.ModelConfig.from_dict(self.info.model)
         )
@@ -46,5 +46,6 @@ class KerasRuntime:
 
     def __call__(self, spectrograms: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         batch = {name: value[np.newaxis] for name, value in spectrograms.items()}
-        out = self._model.predict_on_batch(batch)
+        with self._lock:
+            out = self._model.predict_on_batch(batch)
         return {name: np.asarray(value[0]) for name, value in out.items()}

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from sep_tf import spectrogram
 from sep_tf.errors import ModelError
 from sep_tf.runtimes import ModelInfo
 
@@ -21,7 +22,7 @@ def read_info(path: Path) -> ModelInfo:
     try:
         with zipfile.ZipFile(path) as archive:
             values = json.loads(archive.read(CONFIG_MEMBER))
-    except (zipfile.BadZipFile, KeyError, json.JSONDecodeError, OSError) as error:
+    except (zipfile.BadZipFile, KeyError, ValueError, OSError) as error:
         raise ModelError(f"{path} is no model of sep_tf: {error}") from error
     return ModelInfo.from_dict(values, path)
 
@@ -43,7 +44,19 @@ class LiteRTRuntime:
             self._runner = self._interpreter.get_signature_runner(SIGNATURE)
         except (ValueError, RuntimeError) as error:
             raise ModelError(f"{path} cannot be loaded: {error}") from error
+        self._check_inputs(path)
         self._lock = threading.Lock()
+
+    def _check_inputs(self, path: Path) -> None:
+        """Raises ModelError unless the file takes the chunks its configuration speaks of."""
+        frames = self.info.chunk_frames + 2 * self.info.context
+        wanted = {
+            name: (1, frames, length // 2 + 1) for name, length in spectrogram.names().items()
+        }
+        details = self._runner.get_input_details()
+        found = {name: tuple(map(int, value["shape"])) for name, value in details.items()}
+        if found != wanted:
+            raise ModelError(f"{path} takes {found} where its configuration says {wanted}")
 
     def __call__(self, spectrograms: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         batch = {name: value[np.newaxis] for name, value in spectrograms.items()}

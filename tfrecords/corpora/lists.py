@@ -17,7 +17,7 @@ from sep_tf.errors import DataError
 from tfrecords import manifest
 
 PROGRAM = cli.Program(
-    "lists",
+    "tfrecords.corpora.lists",
     "--root=CORPUS [flags]",
     "Writes the manifest of a folder with vocals.csv, backing.csv and the audio they name.",
 )

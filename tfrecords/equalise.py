@@ -1,0 +1,47 @@
+"""Random equalisation: a smooth gain curve over frequency, and what it does to coded envelopes.
+
+A voice behind another microphone, or a singer of another brightness: the filter multiplies the
+power spectrum, so the log envelope changes by the curve itself and the coded envelope, which is
+linear in it, by a known vector. Targets stay exact.
+"""
+
+import functools
+
+import numpy as np
+import pyworld
+import tensorflow as tf
+
+from sep_tf.config import AudioConfig
+
+AUDIO = AudioConfig()
+# Control points, equally spaced on the mel scale from 0 Hz to half the sample rate.
+POINTS = 8
+
+
+def _mel(hz: np.ndarray) -> np.ndarray:
+    return 1127.0 * np.log1p(np.asarray(hz) / 700.0)
+
+
+def _interpolation(bins: int) -> np.ndarray:
+    """Piecewise linear functions of the control points on `bins` frequencies, [POINTS, bins]."""
+    position = _mel(np.linspace(0.0, AUDIO.sample_rate / 2, bins))
+    knots = np.linspace(0.0, position[-1], POINTS)
+    return np.stack([np.interp(position, knots, row) for row in np.eye(POINTS)])
+
+
+@functools.lru_cache
+def feature_basis() -> np.ndarray:
+    """Change of the coded envelope for 1 dB at each control point, float32 [POINTS, 60]."""
+    log_power = _interpolation(AUDIO.world_fft_length // 2 + 1) * np.log(10.0) / 10.0
+    envelopes = np.ascontiguousarray(np.exp(log_power))
+    coded = pyworld.code_spectral_envelope(envelopes, AUDIO.sample_rate, AUDIO.envelope_size)
+    return coded.astype(np.float32)
+
+
+def apply(audio: tf.Tensor, curve_db: tf.Tensor) -> tf.Tensor:
+    """Zero-phase filter: audio float32 [samples], curve_db float32 [POINTS] -> [samples]."""
+    length = 1 << (int(audio.shape[0]) - 1).bit_length()
+    basis = tf.constant(_interpolation(length // 2 + 1).astype(np.float32))
+    gain = tf.pow(10.0, tf.linalg.matvec(basis, curve_db, transpose_a=True) / 20.0)
+    spectrum = tf.signal.rfft(audio, [length]) * tf.cast(gain, tf.complex64)
+    return tf.signal.irfft(spectrum, [length])[: audio.shape[0]]
