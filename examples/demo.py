@@ -49,6 +49,8 @@ def main(args: list[str]) -> int:
     print(f"  distortion        {distances['voice']:.2f} dB mel-cepstral, mixture "
           f"{distances['mixture']:.2f} dB")  # fmt: skip
     print(f"  where nobody sings, the voice is at {leak:.0f} dBFS on average")
+    if note := audio_io.clip_note(result.peak, "rescale"):
+        print(f"  {note}")
     print(f"\nListen to   {voice_path}\nand look at {picture}")
     print("Now your own: .venv/bin/sep-tf extract SONG --output=voice.wav")
     return 0

@@ -48,16 +48,16 @@ class CopyingSeparator:
                 np.savez(file, f0=np.zeros(1))
         seconds = writer.frames / rate
         return separator.Result(
-            str(src),
-            str(dst),
-            "litert",
-            rate,
-            writer.frames,
-            seconds,
-            0.1,
-            writer.peak,
-            writer.gain,
-            0.5,
+            input=str(src),
+            output=str(dst),
+            runtime="litert",
+            sample_rate=rate,
+            n_samples=writer.frames,
+            seconds=seconds,
+            elapsed=0.1,
+            peak=writer.peak,
+            gain=writer.gain,
+            voiced_share=0.5,
         )
 
 

@@ -157,7 +157,7 @@ def mix(
 def _targets(
     voice: dict[str, tf.Tensor], phrase: Phrase, gain: tf.Tensor, change: tf.Tensor
 ) -> tf.Tensor:
-    """Features of a phrase [frames, 64] after a gain and an equalisation that adds `change` [64]."""
+    """Features [frames, 64] of a phrase after a gain and an equalisation that adds `change`."""
     features = tf.reshape(tf.io.decode_raw(voice["features"], tf.float32), [-1, AUDIO.feature_size])
     features = phrase.rows(features + change, _SILENCE.stacked)
     silent_c0 = float(_SILENCE.envelope[0, 0])
