@@ -22,6 +22,8 @@ AUDIO = AudioConfig()
 MAX_SEGMENT_SECONDS = 20.0
 F0_METHODS = ("harvest", "dio")
 
+# Frames analysed at once.
+_BLOCK_FRAMES = 2048
 # Aperiodicity at 1 (0 dB) would make WORLD divide by zero in its periodic part.
 _APERIODICITY_FLOOR = 0.001
 # A segment begins so many frames before its join: long enough for pulses before them to fade.
@@ -118,15 +120,6 @@ def estimate_f0(
     return np.where(inside & audible, f0, 0.0)
 
 
-def spectral_envelope(audio: np.ndarray, f0: np.ndarray, config: AudioConfig = AUDIO) -> np.ndarray:
-    """CheapTrick power envelope [T, world_fft_length // 2 + 1] for f0 [T] (0 = unvoiced)."""
-    samples = np.ascontiguousarray(audio, np.float64)
-    envelope = pyworld.cheaptrick(
-        samples, f0, _times(len(f0), config), config.sample_rate, fft_size=config.world_fft_length
-    )
-    return np.maximum(envelope, config.power_floor)
-
-
 def analyse(
     audio: np.ndarray, method: str = "harvest", config: AudioConfig = AUDIO
 ) -> VocoderFeatures:
@@ -144,23 +137,35 @@ def analyse(
     samples = np.ascontiguousarray(audio, np.float64)
     f0 = estimate_f0(samples, method, config)
     voiced = f0 > 0
-    envelope = pyworld.code_spectral_envelope(
-        spectral_envelope(samples, f0, config), config.sample_rate, config.envelope_size
-    )
-    aperiodicity = pyworld.d4c(
-        samples, f0, _times(len(f0), config), config.sample_rate, fft_size=config.world_fft_length
-    )
-    coded = np.minimum(pyworld.code_aperiodicity(aperiodicity, config.sample_rate), 0.0)
+    envelope, aperiodicity = _coded(samples, f0, config)
     return VocoderFeatures(
         envelope.astype(np.float32),
-        _interpolate_rows(coded, voiced).astype(np.float32),
+        _interpolate_rows(aperiodicity, voiced).astype(np.float32),
         pitch.interpolate_unvoiced(f0, voiced).astype(np.float32),
         voiced,
     )
 
 
-def _times(n_frames: int, config: AudioConfig) -> np.ndarray:
-    return np.arange(n_frames) * (config.hop_length / config.sample_rate)
+def _coded(
+    samples: np.ndarray, f0: np.ndarray, config: AudioConfig
+) -> tuple[np.ndarray, np.ndarray]:
+    """CheapTrick and D4C, coded: [T, 60] natural log power, [T, 4] dB, for f0 [T] (0 = unvoiced).
+
+    Block by block: a frame of both has 2050 doubles, and songs have tens of thousands.
+    """
+    times = np.arange(len(f0)) * (config.hop_length / config.sample_rate)
+    envelopes, aperiodicities = [], []
+    for start in range(0, len(f0), _BLOCK_FRAMES):
+        block = slice(start, start + _BLOCK_FRAMES)
+        where = (samples, f0[block], times[block], config.sample_rate)
+        power = pyworld.cheaptrick(*where, fft_size=config.world_fft_length)
+        power = np.maximum(power, config.power_floor)
+        envelopes.append(
+            pyworld.code_spectral_envelope(power, config.sample_rate, config.envelope_size)
+        )
+        share = pyworld.d4c(*where, fft_size=config.world_fft_length)
+        aperiodicities.append(pyworld.code_aperiodicity(share, config.sample_rate))
+    return np.concatenate(envelopes), np.minimum(np.concatenate(aperiodicities), 0.0)
 
 
 def _interpolate_rows(values: np.ndarray, valid: np.ndarray) -> np.ndarray:
