@@ -57,7 +57,7 @@ def test_help_has_every_flag_with_its_default(capsys):
     program, run = make_program()
     assert run("--steps=bad", "--help") == 0
     out = capsys.readouterr().out
-    assert out.startswith("usage: sep-tf demo THING...\n")
+    assert out.startswith("usage: python -m demo THING...\n")
     for line in (
         "  --output=STRING\n      Where to.\n",
         "  --steps=INT  (default: 10)\n      How many.\n",
