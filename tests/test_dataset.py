@@ -355,7 +355,15 @@ def test_no_data_set_no_split_no_music(corpus, damaged, options, tmp_path):
     with pytest.raises(DataError, match="has no 'test' records"):
         dataset.phrases(corpus.records, dataclasses.replace(options, split="test"))
     index = schema.DatasetIndex.load(damaged)
-    alone = dataclasses.replace(index, counts={"train": 4})
+    alone = dataclasses.replace(index, counts={"validation": index.counts["validation"]})
     alone.save(damaged)
-    with pytest.raises(DataError, match="no music to pair 'train' voices with"):
-        dataset.phrases(damaged, options)
+    with pytest.raises(DataError, match="no music to pair 'validation' voices with"):
+        dataset.phrases(damaged, dataclasses.replace(options, split="validation"))
+
+
+def test_whole_songs_alone_are_paired_with_their_own_music(corpus, damaged, options):
+    """Without rows of music: train has a song with a backing of its own."""
+    index = schema.DatasetIndex.load(damaged)
+    dataclasses.replace(index, counts={"train": index.counts["train"]}).save(damaged)
+    batch = next(iter(dataset.phrases(damaged, options)))
+    assert np.isfinite(batch["magnitude"]).all()

@@ -109,8 +109,9 @@ class Trainer:
                 self.manager.latest_checkpoint
             ).assert_existing_objects_matched()
             print(f"{self.config.stage}: resumed at step {self.step}", flush=True)
-        # Asked for once now: a data set without validation is found before the first step.
-        self.data(self.stage.validation_split, _VALIDATION_SEED)
+        if self.step < self.config.steps:
+            # Asked for once now: a data set without validation is found before the first step.
+            self.data(self.stage.validation_split, _VALIDATION_SEED)
         previous = signal.signal(signal.SIGTERM, self._request_stop)
         try:
             while self.step < self.config.steps and int(self.stale) < self.config.patience:

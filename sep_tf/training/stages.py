@@ -37,9 +37,8 @@ def restore(model: Any, path: Path) -> None:
     try:
         model.load_weights(path)
     except ValueError as error:
-        raise ModelError(
-            f"{path} was trained with another preset or other singers: {error}"
-        ) from error
+        # Keras' own message lists every layer.
+        raise ModelError(f"{path} was trained with another preset or other singers") from error
 
 
 class Stage:
