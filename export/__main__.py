@@ -8,8 +8,8 @@ from pathlib import Path
 
 from absl import flags
 
-from sep_tf import cli
-from sep_tf.config import PRESETS
+from sep_tf import audio_io, cli
+from sep_tf.config import PRESETS, AudioConfig
 
 PROGRAM = cli.Program(
     "export",
@@ -27,6 +27,13 @@ flags.DEFINE_enum(
     flag_values=FLAGS,
 )  # fmt: skip
 
+flags.DEFINE_string(
+    "verify_audio",
+    str(Path(__file__).parent.parent / "examples" / "sakura" / "mix.flac"),
+    "Music on which the exported file is compared with Keras.",
+    flag_values=FLAGS,
+)
+
 
 def main(args: list[str]) -> int:
     if args:
@@ -34,6 +41,7 @@ def main(args: list[str]) -> int:
     for name in ("model_dir", "output"):
         if not getattr(FLAGS, name):
             raise cli.UsageError(f"no --{name} given")
+    music = audio_io.read(FLAGS.verify_audio, AudioConfig().sample_rate)[0]
     output = Path(FLAGS.output)
     if not output.parent.is_dir():
         raise cli.UsageError(f"folder {output.parent} does not exist")
@@ -51,7 +59,7 @@ def main(args: list[str]) -> int:
     try:
         module.save_weights(model, info, trials[0])
         tflite.write(tflite.convert(model, info, FLAGS.quantise), info, trials[1])
-        inputs = module.random_spectrograms(info)
+        inputs = module.spectrograms(music, info)
         errors = tflite.parity(KerasRuntime(trials[0]), LiteRTRuntime(trials[1]), inputs)
         print(f"{file}: {trials[1].stat().st_size / 1e6:.1f} MB; compared with Keras:")
         for name, error in errors.items():

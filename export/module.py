@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 
 from sep_tf import config as configuration
-from sep_tf import models
-from sep_tf.config import ExtractConfig, ModelConfig
+from sep_tf import models, spectrogram
+from sep_tf.config import AudioConfig, ExtractConfig, ModelConfig
 from sep_tf.errors import ModelError
 from sep_tf.runtimes import ModelInfo
 from sep_tf.runtimes.keras import CONFIG_ATTRIBUTE
@@ -52,17 +52,13 @@ def save_weights(model: models.Extractor, info: ModelInfo, path: Path) -> None:
     partial.replace(path)
 
 
-def random_spectrograms(info: ModelInfo, seed: int = 0) -> dict[str, np.ndarray]:
-    """Inputs of the right shapes from band-limited noise, for checks without a data set."""
-    from sep_tf import spectrogram
-    from sep_tf.config import AudioConfig
-
-    audio = AudioConfig()
+def spectrograms(sound: np.ndarray, info: ModelInfo) -> dict[str, np.ndarray]:
+    """Inputs of one chunk from the beginning of a sound [samples] at 32 kHz, zeros after it."""
     frames = info.chunk_frames + 2 * info.context
-    rng = np.random.default_rng(seed)
-    noise = np.cumsum(rng.standard_normal((frames - 1) * audio.hop_length)) * 1e-3
-    noise = noise - np.convolve(noise, np.ones(400) / 400, mode="same")
+    audio = AudioConfig()
+    needed = (frames - 1) * audio.hop_length
+    cut = np.pad(sound[:needed], (0, max(0, needed - len(sound))))
     return {
-        name: spectrogram.magnitude(noise, length, audio.hop_length)
+        name: spectrogram.magnitude(cut, length, audio.hop_length)
         for name, length in spectrogram.names(audio).items()
     }

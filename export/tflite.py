@@ -19,7 +19,7 @@ QUANTISE = ("none", "float16", "dynamic")
 
 @dataclasses.dataclass(frozen=True)
 class Bounds:
-    """What an export may differ from Keras on noise, where it differs most."""
+    """What an export may differ from Keras on one chunk of music."""
 
     # Largest difference over the output's deviation, and least share of f0 within 10 cents.
     error: float
