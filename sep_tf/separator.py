@@ -18,6 +18,9 @@ F0_SOURCES = ("model", "harvest")
 # Mixture frames below this level (dBFS) hold nothing that could be sung.
 _SILENCE_DB = -80.0
 
+# Frames that a consonant or breath may lie from the nearest voiced frame (200 ms); farther away
+# nobody sings, whatever the envelope says. Less than the context of a chunk.
+_CONSONANT_FRAMES = 40
 # More channels than any recording has: the axes are the wrong way round.
 _MAX_CHANNELS = 256
 # Log power of frames where the mixture is silent: below what 24 bits hold.
@@ -251,17 +254,19 @@ class Separator:
                 audio[skip : len(audio) - skip], length
             )[:: AUDIO.hop_length]
             inputs[name] = spectrogram.framed_magnitude(frames)
-        out = {name: value[chunk.keep] for name, value in self.runtime(inputs).items()}
+        out = self.runtime(inputs)
+        voiced = out["voicing"] > self.runtime.info.voicing_threshold
+        singing = near(voiced, _CONSONANT_FRAMES)[chunk.keep]
+        out, voiced = {name: value[chunk.keep] for name, value in out.items()}, voiced[chunk.keep]
         inner = audio[margin : len(audio) - margin]
         level = world.frame_level_db(inner)[chunk.keep]
-        voiced = out["voicing"] > self.runtime.info.voicing_threshold
         f0 = out["f0"]
         if self._f0 == "harvest":
             found = world.estimate_f0(inner)[chunk.keep]
             f0 = pitch.interpolate_unvoiced(found, found > 0).astype(np.float32)
         silence = world.silence_features(len(f0))
         silence.envelope[:, 0] = _SILENT_C0
-        heard = level > _SILENCE_DB
+        heard = (level > _SILENCE_DB) & singing
         return world.VocoderFeatures(
             np.where(heard[:, None], out["envelope"], silence.envelope),
             np.where(heard[:, None], out["aperiodicity"], silence.aperiodicity),
@@ -286,6 +291,14 @@ def to_mono(audio: np.ndarray) -> np.ndarray:
     if not np.isfinite(mono).all():
         raise AudioError("audio has NaN or infinite samples")
     return mono
+
+
+def near(flags: np.ndarray, reach: int) -> np.ndarray:
+    """bool [T]: whether a true value of flags [T] is within `reach` frames."""
+    count = np.concatenate([[0], np.cumsum(flags)])
+    position = np.arange(len(flags))
+    last = np.minimum(position + reach + 1, len(flags))
+    return count[last] > count[np.maximum(position - reach, 0)]
 
 
 def check_rate(sample_rate: float) -> int:

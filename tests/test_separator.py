@@ -26,7 +26,7 @@ class SpectralRuntime:
 
     name = "spectral"
 
-    def __init__(self, chunk_frames: int = 64, context: int = 16) -> None:
+    def __init__(self, chunk_frames: int = 64, context: int = 64) -> None:
         self.info = ModelInfo("sin", {}, context, chunk_frames)
 
     def __call__(self, spectrograms):
@@ -132,6 +132,26 @@ def test_offset_duration_and_rate(fake, tmp_path):
     assert result.seconds == pytest.approx(1.25)
 
 
+def test_near():
+    flags = np.zeros(20, bool)
+    flags[[0, 10]] = True
+    expected = np.zeros(20, bool)
+    expected[[0, 1, 2, 8, 9, 10, 11, 12]] = True
+    np.testing.assert_array_equal(separator.near(flags, 2), expected)
+    assert not separator.near(np.zeros(5, bool), 3).any()
+
+
+def test_silent_far_from_every_voiced_frame(fake):
+    """Noise without a tone: consonants beside the voice stay, the rest of the music does not."""
+    audio = song(3.0)
+    audio[2 * RATE :] = 0.001 * np.random.default_rng(0).standard_normal(RATE)
+    features = fake().analyse(audio, RATE)
+    last = np.flatnonzero(features.voiced)[-1]
+    assert last < 520
+    assert (features.envelope[last + 41 :, 0] < -30).all()
+    assert (features.envelope[last : last + 40, 0] > -30).all()
+
+
 def test_silence_gives_silence(fake):
     made = fake()
     assert not made.separate(np.zeros(50_000), 44_100).any()
@@ -213,7 +233,7 @@ def test_bundled_song_is_in_tune_and_silent_where_nobody_sings(demo_features):
     reference = metrics.analyse_voice(true)
     scores = metrics.pitch_scores(reference.f0, features.f0, features.voiced)
     assert scores.raw_pitch > 0.8
-    assert scores.voicing_false_alarm < 0.3
+    assert scores.voicing_false_alarm < 0.5
     voice = world.synthesise(features, len(true))
     assert metrics.distortion(reference, metrics.analyse_voice(voice)).mean_db < 8.0
 
