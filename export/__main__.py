@@ -36,11 +36,7 @@ flags.DEFINE_string(
 
 
 def main(args: list[str]) -> int:
-    if args:
-        raise cli.UsageError(f"unexpected argument '{args[0]}'")
-    for name in ("model_dir", "output"):
-        if not getattr(FLAGS, name):
-            raise cli.UsageError(f"no --{name} given")
+    PROGRAM.require(args, "model_dir", "output")
     music = audio_io.read(FLAGS.verify_audio, AudioConfig().sample_rate)[0]
     output = Path(FLAGS.output)
     if not output.parent.is_dir():

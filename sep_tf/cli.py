@@ -120,6 +120,14 @@ class Program:
         ]
         return "\n".join(lines)
 
+    def require(self, args: list[str], *names: str) -> None:
+        """Raises UsageError unless the flags are given, and nothing but flags."""
+        if args:
+            raise UsageError(f"unexpected argument '{args[0]}'")
+        for name in names:
+            if not self.flags[name].value:
+                raise UsageError(f"no --{name} given")
+
     def given_flags(self) -> str:
         """The flags that were given, as they would be typed again."""
         given = (self.flags[name] for name in self.flags if self.flags[name].present)

@@ -49,11 +49,7 @@ _OVERRIDES = (
 
 
 def main(args: list[str]) -> int:
-    if args:
-        raise cli.UsageError(f"unexpected argument '{args[0]}'")
-    for name in ("data_dir", "model_dir"):
-        if not getattr(FLAGS, name):
-            raise cli.UsageError(f"no --{name} given")
+    PROGRAM.require(args, "data_dir", "model_dir")
     if (FLAGS.phrase_frames or 16) % 16:
         raise cli.UsageError(f"--phrase_frames={FLAGS.phrase_frames} is no multiple of 16")
     if FLAGS.init_from:

@@ -301,11 +301,7 @@ def _ordered(pool, function, items, ahead: int) -> Iterator:
 
 
 def main(args: list[str]) -> int:
-    if args:
-        raise cli.UsageError(f"unexpected argument '{args[0]}'")
-    for name in ("manifest", "output_dir"):
-        if not getattr(FLAGS, name):
-            raise cli.UsageError(f"no --{name} given")
+    PROGRAM.require(args, "manifest", "output_dir")
     rows = manifest.read_manifest(FLAGS.manifest)
     missing = [p for row in rows for p in (row.vocals, row.backing) if p and not p.is_file()]
     if missing:

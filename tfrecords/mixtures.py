@@ -80,9 +80,7 @@ def _place(played: np.ndarray, length: int, rng: np.random.Generator) -> tuple[i
 
 
 def main(args: list[str]) -> int:
-    for name in ("manifest", "output"):
-        if args or not getattr(FLAGS, name):
-            raise cli.UsageError(f"no --{name} given" if not args else f"unexpected '{args[0]}'")
+    PROGRAM.require(args, "manifest", "output")
     rows = manifest.read_manifest(FLAGS.manifest)
     mixtures = draw(rows, FLAGS.split, FLAGS.count, FLAGS.seed)
     manifest.write_manifest(Path(FLAGS.output), mixtures)
