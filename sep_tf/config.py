@@ -85,7 +85,9 @@ class ModelConfig(_Config):
     code_size: int = 64
     encoder_width: int = 192
     encoder_dilations: tuple[int, ...] = (1, 2, 4, 8, 16, 1, 2, 4)
-    decoder_width: int = 192
+    # Frames a step of the decoder's convolutions; divides code_hop.
+    decoder_stride: int = 2
+    decoder_width: int = 208
     decoder_dilations: tuple[int, ...] = (1, 2, 4, 8, 16, 1, 2, 4, 8, 16)
     postnet_width: int = 128
     # F0: harmonics stacked in front of convolutions over pitch, then over time.
@@ -145,13 +147,20 @@ class AugmentConfig(_Config):
     snr_db: tuple[float, float] = (-6.0, 12.0)
     backing_free: float = 0.04
     vocal_free: float = 0.06
-    # Playback speed of the vocals: other melodies and tracts; f0 only, features do not follow it.
+    # Share of examples that what follows alters; the others stay as they are recorded.
+    altered: float = 1.0
+    # Playback speed of the vocals: other melodies, tempi and tracts; the targets follow.
     speed: tuple[float, float] = (1.0, 1.0)
     # The same for the music: other tempi and keys; no target depends on it.
     backing_speed: tuple[float, float] = (1.0, 1.0)
     # Standard deviation of a smooth random equalisation at its control points; 0 for none.
     vocals_eq_db: float = 0.0
     backing_eq_db: float = 0.0
+    # Share of the altered examples whose voice is in a room; the target stays dry.
+    reverb: float = 0.0
+    reverb_seconds: tuple[float, float] = (0.3, 2.0)
+    # Energy of the tail relative to the direct sound.
+    reverb_db: tuple[float, float] = (-18.0, -3.0)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -170,6 +179,8 @@ class TrainConfig(_Config):
     # Early stopping: validations without a better loss.
     patience: int = 6
     seed: int = 1
+    # Keras' dtype policy: "mixed_bfloat16" is about twice as fast where the processor has it.
+    precision: str = "float32"
 
 
 @dataclasses.dataclass(frozen=True)

@@ -185,6 +185,7 @@ def _score(
         voiced_frames=distortion.n_frames,
         unvoiced_frames=len(truth) - distortion.n_frames,
         mcd_db=distortion.mean_db,
+        mcd_unfloored_db=distortion.unfloored_db,
         lag_frames=distortion.lag_frames,
         heard_pitch=metrics.pitch_scores(truth.f0, heard.f0, heard.voiced).voiced_pitch,
         **dataclasses.asdict(metrics.pitch_scores(truth.f0, contour, voiced)),

@@ -4,6 +4,11 @@ Distortion: WORLD analysis of the audio at 32 kHz, mel-cepstrum of order 24 with
 left out, 10 / ln 10 * sqrt(2 * sum of squared differences) dB, mean over the frames voiced in the
 reference, one lag within +-150 ms, no time warping. f0 figures: mir_eval.melody.
 
+Envelopes are floored 70 dB below the voice's own level (1e-9 for a voice at -20 dBFS, the floor of
+the coded features): lossy recordings have holes far below it, which nobody hears and which the
+noise of a 16-bit file would fill; their depth would be half of the distance between a voice and
+its own re-synthesis. The figure without the floor is kept beside it.
+
 A voice is analysed once (`analyse_voice`); every measure compares two `Analysis`.
 """
 
@@ -23,9 +28,11 @@ ALPHA = 0.45
 MAX_LAG_SECONDS = 0.150
 TOLERANCE_CENTS = 50.0
 
+# Of envelopes, relative to the mean power of the voiced frames.
+FLOOR_DB = -70.0
+
 _BLOCK_FRAMES = 2048
-# Below what 24-bit audio holds: guards the logarithm of digital silence and nothing else. The
-# floor of the coded features (1e-9) would make the measure depend on a song's level.
+# Guards the logarithm of digital silence and nothing else.
 _POWER_GUARD = 1e-16
 _DB_PER_NEPER = 10.0 / math.log(10.0)
 
@@ -37,12 +44,15 @@ class Analysis:
     Attributes:
       f0: float64 [T], Hz, 0 where unvoiced.
       voiced: bool [T].
-      mel_cepstrum: float64 [T, 25], natural log of amplitude, c0 first.
+      mel_cepstrum: float64 [T, 25], natural log of amplitude, c0 first; of envelopes floored
+        at `FLOOR_DB`.
+      unfloored: the same without the floor.
     """
 
     f0: np.ndarray
     voiced: np.ndarray
     mel_cepstrum: np.ndarray
+    unfloored: np.ndarray
 
     def __len__(self) -> int:
         return len(self.f0)
@@ -54,11 +64,13 @@ class Distortion:
 
     Attributes:
       mean_db: mean over the reference's voiced frames; NaN when it has none.
+      unfloored_db: the same at the same lag, of envelopes without the floor.
       lag_frames: the lag that gave this mean; positive when the estimate is late.
       n_frames: voiced frames of the reference; 0 when it has none.
     """
 
     mean_db: float
+    unfloored_db: float
     lag_frames: int
     n_frames: int
 
@@ -158,6 +170,10 @@ def analyse_voice(
         samples = soxr.resample(samples, sample_rate, config.sample_rate)
     f0 = world.estimate_f0(samples, "harvest", config)
     times = np.arange(len(f0)) * (config.hop_length / config.sample_rate)
+    voiced = f0 > 0
+    level_db = world.frame_level_db(samples, config)[voiced]
+    lowest = np.mean(10.0 ** ((level_db + FLOOR_DB) / 10.0)) if level_db.size else 0.0
+    floors = (max(lowest, _POWER_GUARD), _POWER_GUARD)
     cepstra = []
     # In blocks: the envelopes of a whole song, 8 kB a frame, would take hundreds of megabytes.
     for start in range(0, len(f0), _BLOCK_FRAMES):
@@ -165,8 +181,9 @@ def analyse_voice(
         power = pyworld.cheaptrick(
             samples, f0[block], times[block], config.sample_rate, fft_size=config.world_fft_length
         )
-        cepstra.append(mel_cepstrum(np.maximum(power, _POWER_GUARD)))
-    return Analysis(f0, f0 > 0, np.concatenate(cepstra))
+        cepstra.append([mel_cepstrum(np.maximum(power, floor)) for floor in floors])
+    floored, unfloored = (np.concatenate(blocks) for blocks in zip(*cepstra, strict=True))
+    return Analysis(f0, voiced, floored, unfloored)
 
 
 def mel_cepstral_distortion(
@@ -190,26 +207,29 @@ def distortion(reference: Analysis, estimate: Analysis, config: AudioConfig = AU
     """
     frames = np.flatnonzero(reference.voiced)
     if frames.size == 0:
-        return Distortion(math.nan, 0, 0)
+        return Distortion(math.nan, math.nan, 0, 0)
     reach = round(MAX_LAG_SECONDS * config.frames_per_second)
-    target = reference.mel_cepstrum[frames, 1:]
-    # The envelope of silence is flat: all its coefficients but c0 are zero. Lags nearest to zero
-    # come first, so that ties go to the smallest shift.
+    target = reference.mel_cepstrum[frames]
+    # Lags nearest to zero come first, so that ties go to the smallest shift.
     lags = sorted(range(-reach, reach + 1), key=abs)
-    means = [_mean_db(target, _frames_at(estimate, frames + lag)) for lag in lags]
+    means = [_mean_db(target, _frames_at(estimate.mel_cepstrum, frames + lag)) for lag in lags]
     best = int(np.argmin(means))
-    return Distortion(means[best], lags[best], int(frames.size))
+    unfloored = _mean_db(
+        reference.unfloored[frames], _frames_at(estimate.unfloored, frames + lags[best])
+    )
+    return Distortion(means[best], unfloored, lags[best], int(frames.size))
 
 
-def _frames_at(analysis: Analysis, index: np.ndarray) -> np.ndarray:
-    inside = (index >= 0) & (index < len(analysis))
-    values = np.zeros((len(index), analysis.mel_cepstrum.shape[1] - 1))
-    values[inside] = analysis.mel_cepstrum[index[inside], 1:]
+def _frames_at(cepstrum: np.ndarray, index: np.ndarray) -> np.ndarray:
+    """Rows of a mel-cepstrum; the envelope of silence is flat: all but c0 are zero."""
+    inside = (index >= 0) & (index < len(cepstrum))
+    values = np.zeros((len(index), cepstrum.shape[1]))
+    values[inside] = cepstrum[index[inside]]
     return values
 
 
 def _mean_db(a: np.ndarray, b: np.ndarray) -> float:
-    return float(_DB_PER_NEPER * np.mean(np.sqrt(2.0 * np.sum((a - b) ** 2, axis=1))))
+    return float(_DB_PER_NEPER * np.mean(np.sqrt(2.0 * np.sum((a - b)[:, 1:] ** 2, axis=1))))
 
 
 def pitch_scores(reference_f0: np.ndarray, contour: np.ndarray, voiced: np.ndarray) -> PitchScores:

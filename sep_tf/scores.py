@@ -22,6 +22,7 @@ class Score:
     voiced_frames: int
     unvoiced_frames: int
     mcd_db: float
+    mcd_unfloored_db: float
     lag_frames: int
     raw_pitch: float
     voiced_pitch: float
@@ -36,6 +37,7 @@ class Score:
 # Column of the table -> field of Score; all but the distortion are shares, shown as percent.
 TABLE = {
     "MCD dB (std)": "mcd_db",
+    "MCD, no floor": "mcd_unfloored_db",
     "f0 ≤ 50 cents": "raw_pitch",
     "same, own voicing": "voiced_pitch",
     "octave errors": "octave_errors",
@@ -92,7 +94,8 @@ def table(summary: dict[str, dict[str, Any]], command: str) -> str:
     lines += [
         "",
         f"Means over {songs} songs{left_out} (standard deviation over songs). MCD: mel-cepstral "
-        "distortion. f0: share of the reference's voiced frames where the system's contour is "
+        "distortion of envelopes floored 70 dB below the voice, and without a floor. f0: share of "
+        "the reference's voiced frames where the system's contour is "
         "within 50 cents; own voicing: frames it calls unvoiced count as wrong; f0 of the voice: "
         "the same for harvest on the written voice. `world` is given the reference's own f0.",
         "",
@@ -105,7 +108,7 @@ def _cell(field: str, statistics: dict[str, float | int | None]) -> str:
     mean, std = statistics["mean"], statistics["std"]
     if mean is None:
         return "–"
-    return f"{mean:.2f} ({std:.2f})" if field == "mcd_db" else f"{100 * mean:.1f} %"
+    return f"{mean:.2f} ({std:.2f})" if field.endswith("_db") else f"{100 * mean:.1f} %"
 
 
 def results_csv(scores: Sequence[Score]) -> str:

@@ -27,6 +27,9 @@ flags.DEFINE_enum("preset", "lite", sorted(PRESETS), "Sizes of the networks.", f
 flags.DEFINE_enum(
     "strategy", "auto", ["auto", "mirrored", "none"], "Distribution over GPUs.", flag_values=FLAGS
 )
+flags.DEFINE_enum(
+    "precision", None, ["float32", "mixed_bfloat16"], "Keras' dtype policy.", flag_values=FLAGS
+)
 # None: the stage's own default.
 for _name, _help in (
     ("batch_size", "Phrases a step, over all replicas."),
@@ -44,7 +47,7 @@ flags.DEFINE_string(
 )
 _OVERRIDES = (
     "batch_size", "phrase_frames", "steps", "validate_every", "validation_batches", "patience",
-    "seed", "learning_rate", "preset",
+    "seed", "learning_rate", "preset", "precision",
 )  # fmt: skip
 
 
@@ -75,6 +78,7 @@ def main(args: list[str]) -> int:
 
 def _train(name: str, strategy) -> float:
     """Trains one stage on the data set of the flags; returns its best validation loss."""
+    import keras
     import numpy as np
 
     from sep_tf import config as configuration
@@ -88,6 +92,7 @@ def _train(name: str, strategy) -> float:
     config = stages.train_config(name, **overrides)
     model_config = configuration.model_config(config.preset)
     model_dir = Path(FLAGS.model_dir)
+    keras.config.set_dtype_policy(config.precision)
     with strategy.scope():
         stage = stages.STAGES[name](model_config, info, model_dir)
         if FLAGS.init_from:

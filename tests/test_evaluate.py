@@ -121,9 +121,21 @@ def score(**values) -> scores.Score:
 
 def test_summary_by_hand():
     many = [
-        score(mcd_db=4.0, raw_pitch=0.5, voicing_false_alarm=0.1),
-        score(mcd_db=8.0, raw_pitch=1.0, voicing_false_alarm=0.3, voiced_frames=30),
-        score(mcd_db=math.nan, raw_pitch=math.nan, voicing_false_alarm=0.5, voiced_frames=0),
+        score(mcd_db=4.0, mcd_unfloored_db=9.0, raw_pitch=0.5, voicing_false_alarm=0.1),
+        score(
+            mcd_db=8.0,
+            mcd_unfloored_db=9.0,
+            raw_pitch=1.0,
+            voicing_false_alarm=0.3,
+            voiced_frames=30,
+        ),
+        score(
+            mcd_db=math.nan,
+            mcd_unfloored_db=math.nan,
+            raw_pitch=math.nan,
+            voicing_false_alarm=0.5,
+            voiced_frames=0,
+        ),
     ]
     summary = scores.summarise(many)["sin"]
     assert summary["songs"] == 3
@@ -132,16 +144,18 @@ def test_summary_by_hand():
     assert summary["raw_pitch"]["frame_mean"] == pytest.approx(0.875)
     assert summary["voicing_false_alarm"]["mean"] == pytest.approx(0.3)
     text = scores.table({"sin": summary}, "the command")
-    assert "| sin | 6.00 (2.00) | 75.0 % |" in text
+    assert "| sin | 6.00 (2.00) | 9.00 (0.00) | 75.0 % |" in text
     assert "3 songs, 1 of them without a voiced frame" in text and "`the command`" in text
 
 
 def test_a_system_without_any_figure_has_dashes():
-    summary = scores.summarise([score(mcd_db=math.nan, raw_pitch=math.nan)])
+    summary = scores.summarise(
+        [score(mcd_db=math.nan, mcd_unfloored_db=math.nan, raw_pitch=math.nan)]
+    )
     assert summary["sin"]["mcd_db"]["mean"] is None
-    assert "| sin | – | – |" in scores.table(summary, "c")
+    assert "| sin | – | – | – |" in scores.table(summary, "c")
     line = scores.results_csv([score(mcd_db=math.nan)]).splitlines()[1]
-    assert line == "s,x,sin,0,10,30,,0,0,0,0,0,0,0,0,0"
+    assert line == "s,x,sin,0,10,30,,0,0,0,0,0,0,0,0,0,0"
 
 
 # The program

@@ -39,7 +39,7 @@ def analysis(voice) -> Analysis:
 
 def made(cepstrum: np.ndarray, voiced: np.ndarray | None = None) -> Analysis:
     voiced = np.ones(len(cepstrum), bool) if voiced is None else voiced
-    return Analysis(np.where(voiced, 200.0, 0.0), voiced, cepstrum)
+    return Analysis(np.where(voiced, 200.0, 0.0), voiced, cepstrum, cepstrum)
 
 
 # Mel-cepstrum
@@ -106,7 +106,7 @@ def test_mel_cepstrum_refuses_what_has_no_logarithm(bad):
 
 def test_a_voice_against_itself_is_zero(voice, analysis):
     result = metrics.mel_cepstral_distortion(voice, voice)
-    assert result == metrics.Distortion(0.0, 0, int(analysis.voiced.sum()))
+    assert result == metrics.Distortion(0.0, 0.0, 0, int(analysis.voiced.sum()))
     assert result.n_frames > 150
 
 
@@ -180,6 +180,18 @@ def test_does_not_depend_on_the_level(voice, analysis, gain):
     assert result.mean_db < 0.05
 
 
+def test_holes_below_the_floor_count_only_without_it(voice):
+    spectrum = np.fft.rfft(voice)
+    spectrum[round(len(spectrum) * 0.8) :] = 0.0
+    holed = np.fft.irfft(spectrum, len(voice))
+    rng = np.random.default_rng(0)
+    # Noise of a 16-bit file fills the hole, below the floor.
+    filled = holed + rng.uniform(-0.5, 0.5, len(voice)) / 32768
+    result = metrics.mel_cepstral_distortion(holed, filled)
+    assert result.mean_db < 0.3
+    assert result.unfloored_db > 10 * result.mean_db
+
+
 def test_other_timbre_and_noise_are_far_away(voice, analysis):
     noise = np.random.default_rng(0).normal(size=len(voice)) * 0.1
     assert metrics.distortion(analysis, metrics.analyse_voice(noise)).mean_db > 5
@@ -200,7 +212,7 @@ def test_analysis_is_world_at_32_khz(voice, analysis):
     np.testing.assert_array_equal(analysis.voiced, analysis.f0 > 0)
     times = np.arange(len(analysis)) * 0.005
     power = pyworld.cheaptrick(voice, analysis.f0, times, RATE, fft_size=2048)
-    np.testing.assert_allclose(analysis.mel_cepstrum, metrics.mel_cepstrum(power), atol=1e-6)
+    np.testing.assert_allclose(analysis.unfloored, metrics.mel_cepstrum(power), atol=1e-6)
 
 
 def test_analysis_in_blocks_is_that_of_the_whole(voice, analysis, monkeypatch):

@@ -1,4 +1,4 @@
-"""Random phrase, random speed and random levels of one training example, in TensorFlow.
+"""Random phrase, speed, levels, colours and room of one training example, in TensorFlow.
 
 Stateless: what an example becomes depends on its seed alone, so that a resumed run goes on exactly.
 """
@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from sep_tf import world
 from sep_tf.config import AudioConfig, AugmentConfig, RecordConfig
-from tfrecords import equalise
+from tfrecords import equalise, playback, reverb
 
 AUDIO = AudioConfig()
 RECORD = RecordConfig()
@@ -30,8 +30,12 @@ def normal(seed: tf.Tensor, key: int, size: int) -> tf.Tensor:
     return tf.random.stateless_normal([size], key_seed)
 
 
-def _speed(seed: tf.Tensor, key: int, limits: tuple[float, float]) -> tf.Tensor:
-    return uniform(seed, key, *limits) if limits != (1.0, 1.0) else tf.constant(1.0)
+def _speed(seed: tf.Tensor, key: int, limits: tuple[float, float], altered: Any) -> tf.Tensor:
+    """Random speed in units of 1/64, int32; the recorded one where nothing is altered."""
+    if limits == (1.0, 1.0):
+        return tf.constant(playback.UNITS)
+    units = tf.cast(tf.round(uniform(seed, key, *limits) * playback.UNITS), tf.int32)
+    return tf.where(altered, units, playback.UNITS)
 
 
 def _decibels(value: tf.Tensor) -> tf.Tensor:
@@ -40,29 +44,35 @@ def _decibels(value: tf.Tensor) -> tf.Tensor:
 
 @dataclasses.dataclass(frozen=True)
 class Phrase:
-    """Samples and frames of a phrase inside a record piece, at `speed` times the original."""
+    """Samples and frames of a phrase inside a record piece, `units` / 64 times as fast."""
 
     start: tf.Tensor
-    speed: tf.Tensor
+    units: tf.Tensor
     frames: int
+
+    @property
+    def speed(self) -> tf.Tensor:
+        return tf.cast(self.units, tf.float32) / playback.UNITS
 
     def audio(self, pcm: tf.Tensor) -> tf.Tensor:
         """PCM16 bytes of a piece with margins -> float32 [(frames - 1) * hop + 2 * margin]."""
         samples = tf.cast(tf.io.decode_raw(pcm, tf.int16), tf.float32) / 32767.0
         length = (self.frames - 1) * AUDIO.hop_length + 2 * RECORD.margin
-        offset = tf.range(length, dtype=tf.float32) - RECORD.margin
-        first = tf.cast(self.start * AUDIO.hop_length + RECORD.margin, tf.float32)
-        position = first + offset * self.speed
-        whole = tf.floor(position)
-        fraction = position - whole
-        index = tf.cast(whole, tf.int32)
-
-        def at(i: tf.Tensor) -> tf.Tensor:
-            inside = (i >= 0) & (i < tf.size(samples))
-            return tf.where(inside, tf.gather(samples, tf.where(inside, i, 0)), 0.0)
-
-        # Linear interpolation; exact at speed 1, where the fraction is 0.
-        return at(index) * (1.0 - fraction) + at(index + 1) * fraction
+        # Whole units of output samples come from whole units of input samples.
+        blocks = -(-length // playback.UNITS)
+        first = self.start * AUDIO.hop_length + (
+            RECORD.margin // playback.UNITS * (playback.UNITS - self.units)
+        )
+        index = first + tf.range(blocks * self.units)
+        inside = (index >= 0) & (index < tf.size(samples))
+        piece = tf.where(inside, tf.gather(samples, tf.where(inside, index, 0)), 0.0)
+        out = blocks * playback.UNITS
+        played = tf.cond(
+            tf.equal(self.units, playback.UNITS),
+            lambda: piece[:out],
+            lambda: playback.resample(piece, out),
+        )
+        return tf.ensure_shape(played[:length], [length])
 
     def rows(self, values: tf.Tensor, fill: np.ndarray) -> tf.Tensor:
         """values [T, ...] at the phrase's frames, `fill` beyond the piece."""
@@ -77,13 +87,13 @@ class Phrase:
 
 
 def cut_phrase(
-    record: dict[str, tf.Tensor], frames: int, seed: tf.Tensor, key: int, speed: tf.Tensor
+    record: dict[str, tf.Tensor], frames: int, seed: tf.Tensor, key: int, units: tf.Tensor
 ) -> Phrase:
     """A random phrase of a piece; shorter pieces are followed by silence."""
-    needed = tf.cast(tf.math.ceil(frames * speed), tf.int32)
+    needed = -(-frames * units // playback.UNITS)
     room = tf.maximum(tf.cast(record["frames"], tf.int32) - needed, 0)
     start = tf.cast(uniform(seed, key, 0.0, 1.0) * (tf.cast(room, tf.float32) + 1.0), tf.int32)
-    return Phrase(tf.minimum(start, room), speed, frames)
+    return Phrase(tf.minimum(start, room), units, frames)
 
 
 def mix(
@@ -107,15 +117,18 @@ def mix(
       also returned), features [frames, 64] following the vocal's gain exactly (c0 + 2 ln g),
       f0 [frames] in Hz, voiced and audible float32 [frames], singer and song_index int32.
     """
-    speed = _speed(seed, 0, config.speed)
-    phrase = cut_phrase(voice, frames, seed, 1, speed)
+    altered = uniform(seed, 13, 0.0, 1.0) < config.altered
+    phrase = cut_phrase(voice, frames, seed, 1, _speed(seed, 0, config.speed, altered))
     has_own = tf.strings.length(voice["backing"]) > 0
     own = {
         name: tf.where(has_own, voice[name], backing[name]) for name in ("backing", "backing_db")
     }
-    other = cut_phrase(backing, frames, seed, 2, _speed(seed, 6, config.backing_speed))
+    other_units = _speed(seed, 6, config.backing_speed, altered)
+    other = cut_phrase(backing, frames, seed, 2, other_units)
     other = Phrase(
-        tf.where(has_own, phrase.start, other.start), tf.where(has_own, speed, other.speed), frames
+        tf.where(has_own, phrase.start, other.start),
+        tf.where(has_own, phrase.units, other.units),
+        frames,
     )
     level = uniform(seed, 3, *config.vocals_db)
     snr = uniform(seed, 4, *config.snr_db)
@@ -130,17 +143,18 @@ def mix(
     change = tf.zeros([AUDIO.feature_size])
     if config.vocals_eq_db:
         curve = config.vocals_eq_db * normal(seed, 7, equalise.POINTS)
-        sung = equalise.apply(sung, curve)
-        coded = tf.linalg.matvec(equalise.feature_basis(), curve, transpose_a=True)
-        change = tf.pad(coded, [[0, AUDIO.aperiodicity_size]])
+        sung, change = tf.cond(altered, lambda: _recoloured(sung, curve), lambda: (sung, change))
+    audible = frame_power(sung, frames) > 10.0 ** (AUDIO.gate_db / 10.0)
+    if config.reverb:
+        sung = tf.cond(altered, lambda: _in_a_room(sung, seed, config), lambda: sung)
     if config.backing_eq_db:
-        music = equalise.apply(music, config.backing_eq_db * normal(seed, 8, equalise.POINTS))
+        curve = config.backing_eq_db * normal(seed, 8, equalise.POINTS)
+        music = tf.cond(altered, lambda: equalise.apply(music, curve), lambda: music)
 
     features = _targets(voice, phrase, gain, change)
     features = tf.where(vocal_free, tf.constant(_SILENCE.stacked), features)
-    f0 = phrase.rows(tf.io.decode_raw(voice["f0"], tf.float32), _SILENCE.f0[0]) * speed
+    f0 = phrase.rows(tf.io.decode_raw(voice["f0"], tf.float32), _SILENCE.f0[0]) * phrase.speed
     voiced = phrase.rows(tf.io.decode_raw(voice["voiced"], tf.uint8), np.uint8(0)) > 0
-    audible = frame_power(sung, frames) > 10.0 ** (AUDIO.gate_db / 10.0)
     return {
         "mixture": sung + music,
         "voice": sung,
@@ -154,12 +168,30 @@ def mix(
     }
 
 
+def _recoloured(sung: tf.Tensor, curve: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """Equalised voice, and what is to be added to its features [64]."""
+    coded = tf.linalg.matvec(equalise.feature_basis(), curve, transpose_a=True)
+    return equalise.apply(sung, curve), tf.pad(coded, [[0, AUDIO.aperiodicity_size]])
+
+
+def _in_a_room(dry: tf.Tensor, seed: tf.Tensor, config: AugmentConfig) -> tf.Tensor:
+    """The voice with reverberation, or without, by chance."""
+
+    def wet() -> tf.Tensor:
+        seconds = uniform(seed, 10, *config.reverb_seconds)
+        level_db = uniform(seed, 11, *config.reverb_db)
+        return reverb.apply(dry, normal(seed, 12, reverb.LENGTH), seconds, level_db)
+
+    return tf.cond(uniform(seed, 9, 0.0, 1.0) < config.reverb, wet, lambda: dry)
+
+
 def _targets(
     voice: dict[str, tf.Tensor], phrase: Phrase, gain: tf.Tensor, change: tf.Tensor
 ) -> tf.Tensor:
     """Features [frames, 64] of a phrase after a gain and an equalisation that adds `change`."""
     features = tf.reshape(tf.io.decode_raw(voice["features"], tf.float32), [-1, AUDIO.feature_size])
-    features = phrase.rows(features + change, _SILENCE.stacked)
+    matrix, offset = playback.feature_maps(phrase.units)
+    features = phrase.rows(features @ matrix + offset + change, _SILENCE.stacked)
     silent_c0 = float(_SILENCE.envelope[0, 0])
     c0 = tf.maximum(features[:, :1] + 2.0 * tf.math.log(gain), silent_c0)
     return tf.concat([c0, features[:, 1:]], axis=1)

@@ -17,7 +17,7 @@ class AutoVC(keras.Model):
     """
 
     def __init__(self, config: ModelConfig, singers: int, **kwargs):
-        super().__init__(**kwargs)
+        super().__init__(dtype="float32", **kwargs)
         self.config, self.singers = config, singers
         self.normaliser = blocks.FeatureNormaliser(name="normaliser")
         self.encoder = ContentEncoder(config, name="encoder")

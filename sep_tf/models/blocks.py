@@ -1,4 +1,9 @@
-"""Layers shared by the networks. keras.ops and keras.layers alone: they run on every backend."""
+"""Layers shared by the networks. keras.ops and keras.layers alone: they run on every backend.
+
+Precision: the networks and the layers of ours compute in float32 whatever the global dtype policy;
+Dense, convolutions and their normalisation inside follow it (mixed precision), inputs, residual
+streams and outputs do not.
+"""
 
 import keras
 import numpy as np
@@ -28,9 +33,9 @@ class LogMagnitude(layers.Layer):
     """
 
     def __init__(self, floor: float = 3e-3, **kwargs):
-        super().__init__(**kwargs)
+        super().__init__(dtype="float32", **kwargs)
         self.floor = floor
-        self.norm = batch_norm("norm", center=False, scale=False)
+        self.norm = batch_norm("norm", center=False, scale=False, dtype="float32")
 
     def build(self, input_shape):
         self.norm.build(input_shape)
@@ -43,7 +48,7 @@ class ResidualStack(layers.Layer):
     """Dilated residual convolutions over time: x + relu(BatchNorm(Conv1D(x))), [B, T, width]."""
 
     def __init__(self, width: int, dilations: tuple[int, ...], kernel_size: int, **kwargs):
-        super().__init__(**kwargs)
+        super().__init__(dtype="float32", **kwargs)
         self.width, self.kernel_size = width, kernel_size
         self.dilations = tuple(dilations)
         self.convolutions = [
@@ -70,7 +75,7 @@ class ResidualStack(layers.Layer):
 
     def call(self, x, training=False):
         for convolution, norm in zip(self.convolutions, self.norms, strict=True):
-            x = x + ops.relu(norm(convolution(x), training=training))
+            x = ops.add(x, ops.relu(norm(convolution(x), training=training)))
         return x
 
 
@@ -78,7 +83,7 @@ class FeatureNormaliser(layers.Layer):
     """Mean and deviation of the 64 features, stored with the weights: models need no side file."""
 
     def __init__(self, size: int = 64, **kwargs):
-        super().__init__(trainable=False, **kwargs)
+        super().__init__(trainable=False, dtype="float32", **kwargs)
         self.size = size
 
     def build(self, input_shape=None):

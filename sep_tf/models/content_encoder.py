@@ -15,14 +15,19 @@ class ContentEncoder(layers.Layer):
     """
 
     def __init__(self, config: ModelConfig, **kwargs):
-        super().__init__(**kwargs)
+        super().__init__(dtype="float32", **kwargs)
         self.config = config
         self.project = layers.Dense(config.encoder_width, name="project")
         self.stack = blocks.ResidualStack(
             config.encoder_width, config.encoder_dilations, config.kernel_size, name="stack"
         )
         self.code = layers.Conv1D(
-            config.code_size, config.code_hop, strides=config.code_hop, padding="valid", name="code"
+            config.code_size,
+            config.code_hop,
+            strides=config.code_hop,
+            padding="valid",
+            dtype="float32",
+            name="code",
         )
 
     @property

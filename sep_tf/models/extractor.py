@@ -16,7 +16,7 @@ class Extractor(keras.Model):
     """
 
     def __init__(self, config: ModelConfig, **kwargs):
-        super().__init__(**kwargs)
+        super().__init__(dtype="float32", **kwargs)
         self.config = config
         self.sin = SIN(config, name="sin")
         self.f0 = f0_network.F0(config, name="f0")

@@ -48,7 +48,7 @@ class HarmonicSpectrum(layers.Layer):
     """
 
     def __init__(self, harmonics: tuple[float, ...], floor: float = 1e-2, **kwargs):
-        super().__init__(trainable=False, **kwargs)
+        super().__init__(trainable=False, dtype="float32", **kwargs)
         self.harmonics, self.floor = tuple(harmonics), floor
         self._filters = log_frequency_filters(AudioConfig())
 
@@ -73,7 +73,7 @@ class F0(keras.Model):
     """
 
     def __init__(self, config: ModelConfig, **kwargs):
-        super().__init__(**kwargs)
+        super().__init__(dtype="float32", **kwargs)
         self.config = config
         self.harmonic = HarmonicSpectrum(config.f0_harmonics, name="harmonic")
         self.over_pitch = [
@@ -83,15 +83,15 @@ class F0(keras.Model):
         self.pitch_norms = [
             blocks.batch_norm(f"pitch_norm_{i}") for i in range(len(self.over_pitch))
         ]
-        self.local = layers.Dense(1, name="local")
+        self.local = layers.Dense(1, dtype="float32", name="local")
         self.timbre = layers.Dense(config.f0_width // 4, activation="relu", name="timbre")
         self.project = layers.Dense(config.f0_width, name="project")
         self.stack = blocks.ResidualStack(
             config.f0_width, config.f0_dilations, config.kernel_size, name="stack"
         )
-        self.salience = layers.Dense(LAST_BIN - FIRST_BIN, name="salience")
-        self.continuous = layers.Dense(1, activation="sigmoid", name="continuous")
-        self.voicing = layers.Dense(1, name="voicing")
+        self.salience = layers.Dense(LAST_BIN - FIRST_BIN, dtype="float32", name="salience")
+        self.continuous = layers.Dense(1, activation="sigmoid", dtype="float32", name="continuous")
+        self.voicing = layers.Dense(1, dtype="float32", name="voicing")
 
     @property
     def context(self) -> int:

@@ -12,7 +12,7 @@ class MixtureEncoder(keras.Model):
     """E_spec: mixture magnitude M [B, T, 513] -> content code C_spec [B, T / 16, 64]."""
 
     def __init__(self, config: ModelConfig, **kwargs):
-        super().__init__(**kwargs)
+        super().__init__(dtype="float32", **kwargs)
         self.config = config
         self.log_magnitude = blocks.LogMagnitude(name="log_magnitude")
         self.encoder = ContentEncoder(config, name="encoder")
@@ -33,7 +33,7 @@ class SIN(keras.Model):
     """
 
     def __init__(self, config: ModelConfig, **kwargs):
-        super().__init__(**kwargs)
+        super().__init__(dtype="float32", **kwargs)
         self.config = config
         self.encoder = MixtureEncoder(config, name="encoder")
         self.log_magnitude = blocks.LogMagnitude(name="log_magnitude")

@@ -16,6 +16,16 @@ from sep_tf.models import f0 as f0_network
 WEIGHTS_NAME = "best.weights.h5"
 # Frames without a voice teach the level only; they are many and easy.
 _SILENT_WEIGHT = 0.2
+# Other melodies, tracts, microphones, rooms and bands: unseen ones are the point. Half of the
+# examples stay as recorded, so that what is common to real voices is learned as well.
+PRODUCED = AugmentConfig(
+    altered=0.5,
+    speed=(0.8, 1.25),
+    backing_speed=(0.8, 1.25),
+    vocals_eq_db=2.0,
+    backing_eq_db=4.0,
+    reverb=0.5,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -125,6 +135,8 @@ class EncoderStage(Stage):
     requires = ("autovc",)
     validation_split = "validation"
     defaults = {"batch_size": 16, "phrase_frames": 256, "steps": 4000}
+    # The voice stays as it is: the teacher knows the singers at their own speed and colour.
+    augment = dataclasses.replace(PRODUCED, speed=(1.0, 1.0), vocals_eq_db=0.0)
 
     def create(self, config: ModelConfig, model_dir: Path) -> None:
         self.teacher = models.build("autovc", config, singers=len(self.info.singers))
@@ -146,9 +158,8 @@ class SINStage(Stage):
 
     name = "sin"
     requires = ("encoder",)
-    defaults = {"batch_size": 16, "phrase_frames": 256, "steps": 8000}
-    # Other microphones, other singers' brightness, other bands: unseen ones are the point.
-    augment = AugmentConfig(backing_speed=(0.7, 1.4), vocals_eq_db=2.5, backing_eq_db=4.0)
+    defaults = {"batch_size": 16, "phrase_frames": 256, "steps": 14000}
+    augment = PRODUCED
 
     def create(self, config: ModelConfig, model_dir: Path) -> None:
         self.model = models.build("sin", config)
@@ -174,8 +185,8 @@ class F0Stage(Stage):
     spectrograms = ("magnitude_4096",)
     defaults = {"batch_size": 16, "phrase_frames": 256, "steps": 6000}
     averages = frozenset({"within_50_cents", "voicing_right"})
-    # Other melodies and other vocal tracts: f0 follows playback speed exactly.
-    augment = AugmentConfig(speed=(0.7, 1.4))
+    # Other melodies, far from those of the recordings; long passages where nobody sings.
+    augment = dataclasses.replace(PRODUCED, altered=0.8, speed=(0.7, 1.4), vocal_free=0.12)
 
     def create(self, config: ModelConfig, model_dir: Path) -> None:
         self.model = models.build("f0", config)
