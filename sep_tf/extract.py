@@ -9,6 +9,7 @@ from absl import flags
 
 from sep_tf import cli
 from sep_tf.config import ExtractConfig
+from sep_tf.errors import ModelError
 
 SYSTEMS = ("sin",)
 RUNTIMES = ("auto", "litert", "keras")
@@ -92,6 +93,10 @@ def main(args: list[str]) -> int:
         cli.quiet_tensorflow()
         with cli.quiet_native_log():
             separator.load()
+        if separator.system != FLAGS.system:
+            raise ModelError(
+                f"{FLAGS.model}: a model of system {separator.system}, not {FLAGS.system}"
+            )
 
         def work(job: jobs.Job, progress: jobs.Progress | None):
             return separator.separate_file(

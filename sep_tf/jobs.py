@@ -73,8 +73,13 @@ def _without_audio(folder: str) -> SepTfError:
     return SepTfError(f"{folder}: the folder holds no audio")
 
 
+def _refuse(error: OSError) -> None:
+    """A folder that cannot be listed is no empty folder."""
+    raise SepTfError(f"{error.filename}: {(error.strerror or 'cannot be read').lower()}")
+
+
 def _audio_below(folder: str) -> Iterator[str]:
-    for parent, folders, files in os.walk(folder):
+    for parent, folders, files in os.walk(folder, onerror=_refuse):
         folders[:] = [name for name in folders if not name.startswith(".")]
         for name in files:
             # What an earlier run made is not a song.

@@ -92,6 +92,11 @@ class Separator:
                 self._runtime = runtimes.load(self._model, self._runtime_name)
             return self._runtime
 
+    @property
+    def system(self) -> str:
+        """The system of the loaded model: "sin", ..."""
+        return self.runtime.info.system
+
     def analyse(
         self, audio: np.ndarray, sample_rate: int, progress: Progress | None = None
     ) -> world.VocoderFeatures:
@@ -127,6 +132,27 @@ class Separator:
         mono, rate = to_mono(audio), check_rate(sample_rate)
         voice = self._voice([mono], rate, rate, [], _against(progress, len(mono) / rate))
         return np.concatenate(list(voice))
+
+    def stream(self, blocks: Iterable[np.ndarray], sample_rate: int) -> Iterator[np.ndarray]:
+        """The dry voice of sound that is still arriving.
+
+        A sample of the voice comes out when the chunk that holds it is complete with its context
+        (14 s with the bundled model) and its note has ended or 20 s of it have passed.
+
+        Args:
+          blocks: float arrays [samples] or [samples, channels] of any lengths. Not
+            changed.
+          sample_rate: Hz.
+
+        Yields:
+          float32 [samples] at the same rate, in all as many samples as came in.
+
+        Raises:
+          AudioError: as `analyse`, when the block in question arrives.
+        """
+        rate = check_rate(sample_rate)
+        full = (to_mono(block) for block in blocks if np.size(block))
+        return self._voice(full, rate, rate, [], None)
 
     def separate_file(
         self,

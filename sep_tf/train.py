@@ -10,6 +10,7 @@ from absl import flags
 
 from sep_tf import cli
 from sep_tf.config import PRESETS
+from sep_tf.errors import DataError
 
 ORDER = ("autovc", "encoder", "sin", "f0")
 PROGRAM = cli.Program(
@@ -62,6 +63,7 @@ def main(args: list[str]) -> int:
             raise cli.UsageError(f"--init_from={FLAGS.init_from} does not exist")
     cli.quiet_tensorflow()
     import keras
+    import tensorflow as tf
 
     from sep_tf.training import loop
 
@@ -71,6 +73,10 @@ def main(args: list[str]) -> int:
         for stage in ORDER if FLAGS.stage == "all" else (FLAGS.stage,):
             best = _train(stage, strategy)
             print(f"{stage}: best validation loss {best:.5f}", flush=True)
+    except tf.errors.DataLossError as error:
+        # Truncation is seen before the first step, damage inside a record only when it is read.
+        reason = error.message.splitlines()[0]
+        raise DataError(f"{FLAGS.data_dir}: a record is damaged: {reason}") from error
     except loop.Interrupted:
         print(f"stopped and saved; go on with: sep-tf train {PROGRAM.given_flags()}", flush=True)
     return 0

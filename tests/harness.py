@@ -141,6 +141,7 @@ def batch(seed: int, size: int = 3) -> dict[str, np.ndarray]:
         "voiced": (np.arange(PHRASE) % 8 > 0) * np.ones((size, 1)),
         "audible": np.ones((size, PHRASE)),
     }
+    values["magnitude_4096/2"] = values["magnitude_4096"][:, ::2]
     out = {name: value.astype(np.float32) for name, value in values.items()}
     return out | {"singer": np.arange(size, dtype=np.int32) % len(SINGERS)}
 

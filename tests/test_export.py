@@ -179,5 +179,7 @@ def test_smaller_files(exported, run, song, tmp_path, quantise):
     assert path.stat().st_size < path_of(exported, ".tflite").stat().st_size
     keras = runtimes.load(str(tmp_path / "m.weights.h5"))
     errors = tflite.parity(keras, runtimes.load(str(path)), song)
-    limit = {"float16": 0.01, "dynamic": 0.2}[quantise]
-    assert max(errors["envelope"], errors["voicing"]) < limit
+    assert errors["envelope"] < {"float16": 0.01, "dynamic": 0.2}[quantise]
+    # A tiny random network's voicing hardly varies: its decisions are what counts.
+    sung, expected = (r(song)["voicing"] > 0.5 for r in (runtimes.load(str(path)), keras))
+    assert np.mean(sung == expected) > 0.95

@@ -22,6 +22,7 @@ REAL_SEPARATOR = separator.Separator
 class CopyingSeparator:
     """Writes the mean of the channels, times `scale`."""
 
+    system = "sin"
     scale = 1.0
     fails_with: BaseException | None = None
 
@@ -66,6 +67,7 @@ def here(tmp_path, monkeypatch):
     """Works in a folder with one good song, the stand-in for a separator, and a model file."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(separator, "Separator", CopyingSeparator)
+    monkeypatch.setattr(CopyingSeparator, "system", "sin")
     monkeypatch.setattr(CopyingSeparator, "scale", 1.0)
     monkeypatch.setattr(CopyingSeparator, "fails_with", None)
     model = tmp_path / "weights"
@@ -229,6 +231,29 @@ def test_weights_that_do_not_fit_fail_once(capfd):
     assert "weights of another model" in fails(capfd, "extract", "song.wav", "other.wav")
 
 
+def test_a_model_of_another_system(capfd, monkeypatch):
+    monkeypatch.setattr(CopyingSeparator, "system", "unet")
+    assert extract.run(["song.wav"]) == 1
+    assert "a model of system unet, not sin" in capfd.readouterr().err
+    assert not os.path.exists("song.voice.wav")
+
+
+def test_a_folder_below_that_cannot_be_listed(capfd, monkeypatch, here):
+    (here / "album" / "secret").mkdir(parents=True)
+    song("album/one.wav")
+    scandir = os.scandir
+
+    def refusing(path):
+        if str(path).endswith("secret"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refusing)
+    assert extract.run(["album"]) == 1
+    error = capfd.readouterr().err
+    assert "secret: permission denied" in error and error.count("\n") == 1
+
+
 def test_a_bug_keeps_its_traceback():
     CopyingSeparator.fails_with = ZeroDivisionError()
     before = all_files()
@@ -369,34 +394,3 @@ def test_lists_agree():
     assert ("auto", *runtimes.RUNTIMES) == extract.RUNTIMES
     assert separator.F0_SOURCES == extract.F0_SOURCES
     assert resynth.SUFFIX.removesuffix(".wav") == ".resynth"
-
-
-# Resynthesis, with the real WORLD.
-
-
-@pytest.mark.parametrize("n, rate", [(1, 192_000), (80, 8_000), (7_056, 44_100), (3_200, 32_000)])
-def test_resynth_keeps_the_length(n, rate):
-    song("voice.wav", n, 2, rate=rate)
-    assert cli.main(["resynth", "voice.wav", "--f0_method=dio"]) == 0
-    info = audio_io.probe("voice.resynth.wav")
-    assert (info.frames, info.sample_rate, info.channels) == (n, rate, 1)
-
-
-def test_resynth_in_blocks_is_resynth_at_once():
-    t = np.arange(3 * 32_000) / 32_000
-    harmonics = sum(np.sin(2 * np.pi * 200 * k * t) / k for k in range(1, 20))
-    voice = (0.1 * harmonics * (np.sin(2 * np.pi * 0.7 * t) > -0.5)).astype(np.float32)
-    pieces = np.array_split(voice, 40)
-    whole, parts = (
-        np.concatenate(list(resynth.resynthesise(pieces, "dio", block_seconds=seconds)))
-        for seconds in (60, 1)
-    )
-    assert len(whole) == len(parts) == (1 + len(voice) // 160) * 160
-    # Pitch and level agree; the noise of single pulses need not.
-    assert np.sqrt(np.mean((whole - parts) ** 2)) < 0.05 * np.sqrt(np.mean(whole**2))
-
-
-def test_silence_stays_silence():
-    soundfile.write("silence.wav", np.zeros(20_000), RATE)
-    assert cli.main(["resynth", "silence.wav", "--f0_method=dio"]) == 0
-    assert not audio_io.read("silence.resynth.wav")[0].any()

@@ -100,6 +100,8 @@ def test_songs_listed_twice(write, tmp_path):
         (b"", "no column song_id"),
         (b"song_id,vocals\na,b\n", "no column backing"),
         (b"vocals,backing\na,b\n", "no column song_id"),
+        (b"song_id,vocals,backing\na,b,c\n", "no column split"),
+        (b"song_id,vocals,backing,split\na,b,c,\n", "unknown split ''"),
         (HEADER.encode(), "has no songs"),
         (b"song_id,vocals,backing\n\xff\xfe\x00,a,b\n", "not a CSV text file"),
     ],

@@ -94,6 +94,31 @@ def test_chunks_do_not_show(fake):
         )
 
 
+@pytest.mark.parametrize("rate", [RATE, 44_100])
+def test_a_stream_is_the_voice_of_the_whole(fake, rate):
+    rng = np.random.default_rng(3)
+    audio = (rng.normal(size=(2 * rate + 7, 2)) * 0.1).astype(np.float32)
+    blocks = [block.copy() for block in np.array_split(audio, [1, 500, 500, 501, 30_000])]
+    pieces = list(fake().stream(iter(blocks), rate))
+    np.testing.assert_array_equal(np.concatenate(blocks), audio)
+    voice = np.concatenate(pieces)
+    assert voice.dtype == np.float32 and len(voice) == len(audio)
+    np.testing.assert_allclose(voice, fake().separate(audio, rate), atol=1e-5)
+
+
+def test_a_stream_gives_voice_before_it_ends(fake):
+    blocks = iter([np.zeros(RATE, np.float32)] * 30)
+    stream = fake().stream(blocks, RATE)
+    while not len(next(stream)):
+        pass
+    assert len(list(blocks)) > 20
+
+
+def test_a_stream_ends_where_its_sound_is_broken(fake):
+    with pytest.raises(AudioError, match="NaN"):
+        list(fake().stream([np.zeros(100), np.array([np.nan])], RATE))
+
+
 def test_a_file_gives_the_same_voice_as_its_array(fake, tmp_path):
     made = fake()
     audio = np.stack([song(3.3, 44_100), song(3.3, 44_100, seed=1)], axis=1)

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -241,6 +242,41 @@ def test_command_line_on_records(corpus, tmp_path, capsys, quick):
     line = harness.one_line_error(train.run, flags(corpus, tmp_path, batch_size=3), capsys)
     assert "was made with other settings" in line
     assert hashlib.sha256(path.read_bytes()).hexdigest() == digest
+
+
+def test_a_record_that_is_damaged_inside(corpus, tmp_path, capsys, quick):
+    folder = tmp_path / "records"
+    shutil.copytree(corpus.folder, folder)
+    for shard in folder.glob("train-*.tfrecord"):
+        content = bytearray(shard.read_bytes())
+        if content:
+            content[len(content) // 2] ^= 0xFF
+            shard.write_bytes(content)
+    line = harness.one_line_error(train.run, flags(corpus, tmp_path, data_dir=folder), capsys)
+    assert f"{folder}: a record is damaged" in line
+
+
+def test_mixed_precision_trains_the_same_weights(tmp_path, run):
+    """bfloat16 inside, float32 weights and outputs: losses stay near those of float32."""
+    for name in ("autovc", "encoder"):
+        shutil.copytree(run.model_dir / name, tmp_path / name)
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    try:
+        trainer = harness.make_trainer("sin", tmp_path, harness.one_batch, **RUN)
+        trainer.run()
+    finally:
+        keras.config.set_dtype_policy(before)
+    model = trainer.stage.model
+    assert model.decoder.stack.convolutions[0].compute_dtype == "bfloat16"
+    assert {variable.dtype for variable in model.variables} == {"float32"}
+    assert model(harness.batch(0)["magnitude"]).dtype == "float32"
+    losses = [float(row["train_loss"]) for row in harness.log_rows(trainer)]
+    np.testing.assert_allclose(losses, run.losses["sin"], rtol=0.1)
+    plain = models.build("sin", PRESETS["tiny"])
+    plain.load_weights(stages.weights_path(tmp_path, "sin"))
+    found, expected = (np.asarray(m(harness.batch(0)["magnitude"])) for m in (model, plain))
+    assert 0 < np.abs(found - expected).max() < 0.1 * expected.std()
 
 
 def test_command_line_errors(corpus, tmp_path, capsys):

@@ -31,7 +31,8 @@ class PhraseOptions:
     batch_size: int = 30
     phrase_frames: int = 128
     seed: int = 1
-    # Names of the spectrograms to compute, of `spectrogram.names()`.
+    # Names of the spectrograms to compute, of `spectrogram.names()`; "name/2" has every second
+    # frame.
     spectrograms: tuple[str, ...] = ("magnitude",)
     augment: AugmentConfig = AugmentConfig()
 
@@ -157,10 +158,13 @@ def add_spectrograms(batch: dict[str, tf.Tensor], names: tuple[str, ...]) -> dic
     mixture = batch.pop("mixture")
     del batch["voice"], batch["accompaniment"]
     for name in names:
-        length = spectrogram.names()[name]
+        base, _, step = name.partition("/")
+        length = spectrogram.names()[base]
         skip = RECORD.margin - length // 2
         inner = mixture[:, skip : mixture.shape[1] - skip]
-        batch[name] = spectrogram.magnitude_ops(inner, length, AUDIO.hop_length, pad=False)
+        batch[name] = spectrogram.magnitude_ops(
+            inner, length, AUDIO.hop_length * int(step or 1), pad=False
+        )
     return batch
 
 

@@ -34,12 +34,12 @@ class Row:
     backing_gain: float = 1.0
 
 
-def read_manifest(path: Path | str, default_split: str = "test") -> list[Row]:
+def read_manifest(path: Path | str, default_split: str | None = None) -> list[Row]:
     """Reads and checks a manifest.
 
     Args:
       path: CSV file.
-      default_split: split of rows in a file without that column (a list of test mixtures).
+      default_split: split of rows without one (a list of test mixtures); None if each needs one.
 
     Returns:
       Rows in file order, audio paths resolved against the manifest's folder (not opened).
@@ -55,7 +55,8 @@ def read_manifest(path: Path | str, default_split: str = "test") -> list[Row]:
             reader = csv.DictReader(file)
             header = reader.fieldnames or []
             id_column = next((name for name in _ID_ALIASES if name in header), None)
-            missing = [c for c in ("vocals", "backing") if c not in header]
+            needed = ("vocals", "backing") if default_split else ("vocals", "backing", "split")
+            missing = [c for c in needed if c not in header]
             if id_column is None or missing:
                 wanted = "song_id" if id_column is None else ", ".join(missing)
                 raise DataError(f"manifest {path}: no column {wanted}")
@@ -75,7 +76,7 @@ def read_manifest(path: Path | str, default_split: str = "test") -> list[Row]:
 
 
 def _parse(
-    values: dict[str, str], id_column: str, default_split: str, path: Path, line: int
+    values: dict[str, str], id_column: str, default_split: str | None, path: Path, line: int
 ) -> Row:
     def text(name: str) -> str:
         return (values.get(name) or "").strip()
@@ -95,7 +96,7 @@ def _parse(
     def audio(name: str) -> Path | None:
         return path.parent / text(name) if text(name) else None
 
-    split = text("split") or default_split
+    split = text("split") or default_split or ""
     if split not in SPLITS:
         raise DataError(f"manifest {path} line {line}: unknown split '{split}'")
     row = Row(

@@ -76,12 +76,10 @@ class F0(keras.Model):
         super().__init__(dtype="float32", **kwargs)
         self.config = config
         self.harmonic = HarmonicSpectrum(config.f0_harmonics, name="harmonic")
+        # No normalisation: on 280 pitches it would cost more than all else together.
         self.over_pitch = [
-            layers.Conv2D(channels, (1, 5), padding="same", use_bias=False, name=f"pitch_{i}")
+            layers.Conv2D(channels, (1, 5), padding="same", activation="relu", name=f"pitch_{i}")
             for i, channels in enumerate(config.f0_pitch_channels)
-        ]
-        self.pitch_norms = [
-            blocks.batch_norm(f"pitch_norm_{i}") for i in range(len(self.over_pitch))
         ]
         self.local = layers.Dense(1, dtype="float32", name="local")
         self.timbre = layers.Dense(config.f0_width // 4, activation="relu", name="timbre")
@@ -99,9 +97,13 @@ class F0(keras.Model):
         return STRIDE * (self.stack.context + 1)
 
     def call(self, magnitude, training=False):
-        stack, spectrum, level = self.harmonic(magnitude[:, ::STRIDE])
-        for convolution, norm in zip(self.over_pitch, self.pitch_norms, strict=True):
-            stack = ops.relu(norm(convolution(stack), training=training))
+        return self.heads(magnitude[:, ::STRIDE], training=training)
+
+    def heads(self, magnitude, training=False):
+        """The same from every second frame, [B, T / 2, 2049]: training computes no others."""
+        stack, spectrum, level = self.harmonic(magnitude)
+        for convolution in self.over_pitch:
+            stack = convolution(stack)
         local = ops.squeeze(self.local(stack), axis=-1)
         flat = ops.reshape(stack, (-1, *stack.shape[1:2], stack.shape[2] * stack.shape[3]))
         known = ops.concatenate([flat, self.timbre(spectrum), level], axis=-1)

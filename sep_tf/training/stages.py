@@ -182,11 +182,11 @@ class F0Stage(Stage):
     """f0 (discrete and continuous heads) and voicing from the mixture, [23]."""
 
     name = "f0"
-    spectrograms = ("magnitude_4096",)
+    spectrograms = (f"magnitude_4096/{f0_network.STRIDE}",)
     defaults = {"batch_size": 16, "phrase_frames": 256, "steps": 6000}
     averages = frozenset({"within_50_cents", "voicing_right"})
     # Other melodies, far from those of the recordings; long passages where nobody sings.
-    augment = dataclasses.replace(PRODUCED, altered=0.8, speed=(0.7, 1.4), vocal_free=0.12)
+    augment = dataclasses.replace(PRODUCED, altered=0.7, speed=(0.7, 1.4), vocal_free=0.12)
 
     def create(self, config: ModelConfig, model_dir: Path) -> None:
         self.model = models.build("f0", config)
@@ -195,7 +195,7 @@ class F0Stage(Stage):
         self.voicing_loss = losses.VoicingLoss()
 
     def losses(self, batch, training):
-        heads = self.model(batch["magnitude_4096"], training=training)
+        heads = self.model.heads(batch[self.spectrograms[0]], training=training)
         f0 = batch["f0"]
         # Sped-up voices leave the range of the salience bins: nothing to learn there.
         inside = (f0 > f0_network.LOWEST_HZ) & (f0 < f0_network.HIGHEST_HZ)
