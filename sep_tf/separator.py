@@ -136,8 +136,8 @@ class Separator:
     def stream(self, blocks: Iterable[np.ndarray], sample_rate: int) -> Iterator[np.ndarray]:
         """The dry voice of sound that is still arriving.
 
-        A sample of the voice comes out when the chunk that holds it is complete with its context
-        (14 s with the bundled model) and its note has ended or 20 s of it have passed.
+        The voice comes 10 to 35 s late: chunks of 14 s with their context (the bundled model's),
+        and segments of 10 to 20 s that WORLD joins where nobody sings.
 
         Args:
           blocks: float arrays [samples] or [samples, channels] of any lengths. Not
