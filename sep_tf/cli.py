@@ -38,6 +38,7 @@ _EXTRAS = {
     "keras": "train",
     "matplotlib": "eval",
     "mir_eval": "eval",
+    "yaml": "data",
 }
 
 

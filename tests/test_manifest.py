@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from sep_tf.errors import DataError
-from tests import harness
+from tests import corpus_trees, harness
 from tfrecords import manifest
 from tfrecords.corpora import lists
 from tfrecords.manifest import Row
@@ -125,6 +125,8 @@ def corpus_folder(tmp_path):
         "vocals,singer,split\nv/a.flac,ann,train\nv/b.flac,ben,validation_unseen\n"
     )
     (tmp_path / "backing.csv").write_text("backing,split\nb/a.flac,train\n")
+    for name in ("v/a.flac", "v/b.flac", "b/a.flac"):
+        corpus_trees.wav(tmp_path / name)
     return tmp_path
 
 
@@ -133,15 +135,25 @@ def test_lists_give_a_manifest_that_reads_back(corpus_folder, tmp_path, capsys):
     assert lists.run([f"--root={corpus_folder}", f"--output={target}"]) == 0
     assert "3 songs" in capsys.readouterr().out
     assert manifest.read_manifest(target) == [
+        Row("b/a.flac", "", None, corpus_folder / "b/a.flac", "train"),
         Row("v/a.flac", "ann", corpus_folder / "v/a.flac", None, "train"),
         Row("v/b.flac", "ben", corpus_folder / "v/b.flac", None, "validation_unseen"),
-        Row("b/a.flac", "", None, corpus_folder / "b/a.flac", "train"),
     ]
 
 
-def test_lists_leave_singers_out(corpus_folder):
-    singers = {row.singer for row in lists.rows(corpus_folder, frozenset({"ann"}))}
-    assert singers == {"ben", ""}
+def test_lists_leave_singers_and_bad_files_out(corpus_folder, capsys):
+    target = corpus_folder / "manifest.csv"
+    argv = [f"--root={corpus_folder}", f"--output={target}"]
+    assert lists.run([*argv, "--exclude_singers=ann"]) == 0
+    assert {row.singer for row in manifest.read_manifest(target)} == {"ben", ""}
+    (corpus_folder / "v/b.flac").unlink()
+    line = harness.one_line_error(lists.run, argv, capsys)
+    assert str(corpus_folder / "v/b.flac") in line
+    (corpus_folder / "backing.csv").write_text("backing,split\nb/a.flac,lost\n")
+    assert lists.run([*argv, "--skip_bad"]) == 0
+    out = capsys.readouterr()
+    assert "b/a.flac: unknown split 'lost'" in out.err and "1 songs" in out.out
+    assert "; 2 left out" in out.out
 
 
 def test_lists_with_a_column_or_a_file_missing(corpus_folder, capsys, tmp_path):

@@ -1,0 +1,293 @@
+"""Adapters of corpora: what they read of each layout, what they say of files that do not fit."""
+
+import importlib
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import soundfile
+
+from tests import harness
+from tests.corpus_trees import RATE, TREES, medley_song, wav
+from tfrecords import build, manifest
+from tfrecords.corpora import scan, splits
+from tfrecords.corpora.scan import Part, Scan
+from tfrecords.corpora.splits import Options, Track
+
+
+@pytest.fixture
+def run_on(tmp_path):
+    """Runs an adapter on `root`; returns its exit code and the manifest's rows by song_id."""
+
+    def run(name, *flags):
+        module = importlib.import_module(f"tfrecords.corpora.{name}")
+        output = tmp_path / "out" / "m.csv"
+        code = module.run([f"--root={tmp_path / 'root'}", f"--output={output}", *flags])
+        rows = manifest.read_manifest(output) if output.exists() else []
+        return code, {row.song_id: row for row in rows}
+
+    return run
+
+
+def described(row, root, made):
+    """(singer, voice, backing) of a row as the trees tell it."""
+
+    def place(path):
+        if path is None:
+            return ""
+        return "made" if path.is_relative_to(made) else path.relative_to(root).as_posix()
+
+    return row.singer, place(row.vocals), place(row.backing)
+
+
+@pytest.mark.parametrize("name", TREES)
+def test_every_song_of_the_layout(name, run_on, tmp_path, capsys):
+    root = tmp_path / "root"
+    TREES[name].make(root)
+    code, rows = run_on(name)
+    assert code == 0
+    made = tmp_path / "out" / "m_audio"
+    assert {song: described(row, root, made) for song, row in rows.items()} == TREES[name].songs
+    assert list(rows) == sorted(rows)
+    for row in rows.values():
+        assert all(
+            path.is_absolute() and path.is_file() for path in (row.vocals, row.backing) if path
+        )
+    build.check_splits(list(rows.values()))
+    assert f"{len(rows)} songs, " in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", TREES)
+def test_a_file_that_is_no_audio_stops_it_or_is_left_out(name, run_on, tmp_path, capsys):
+    tree = TREES[name]
+    tree.make(tmp_path / "root")
+    bad = tmp_path / "root" / tree.bad
+    bad.write_bytes(b"RIFF")
+    line = harness.one_line_error(lambda flags: run_on(name, *flags)[0], [], capsys)
+    assert str(bad) in line and "--skip_bad" in line
+    assert not (tmp_path / "out" / "m.csv").exists()
+    code, rows = run_on(name, "--skip_bad")
+    out = capsys.readouterr()
+    assert code == 0 and set(rows) == set(tree.songs) - set(tree.spoiled)
+    assert str(bad) in out.err and out.err.count("\n") == 1 and "; 1 left out" in out.out
+
+
+ODD = {
+    "folder": ("vocals/loose.wav", "singer's folder"),
+    "musdb18": ("train/no artist/vocals.wav", "<artist> - <title>"),
+    "medleydb": ("Audio/V_New/V_New_MIX.wav", "V_New_METADATA.yaml"),
+    "ikala": ("Wavfile/99999_verse.wav", "no singer of song 99999"),
+    "nus48e": ("MCUR/read/01.wav", "MCUR/sing: has no songs"),
+    "vocalset": ("FULL/female1/loose.wav", "<technique>"),
+    "csd": ("english/wav/intro.wav", "en001a"),
+    "m4singer": ("extra/0000.wav", "<singer>#<song>"),
+    "ravdess": ("Actor_03/03-02-01-01-01-01-04.wav", "Actor_01/"),
+}
+
+
+@pytest.mark.parametrize("name", TREES)
+def test_what_the_layout_does_not_know_is_named(name, run_on, tmp_path, capsys):
+    TREES[name].make(tmp_path / "root")
+    path, words = ODD[name]
+    wav(tmp_path / "root" / path)
+    line = harness.one_line_error(lambda flags: run_on(name, *flags)[0], [], capsys)
+    assert words in line and path.split("/")[0] in line
+    code, rows = run_on(name, "--skip_bad")
+    assert code == 0 and set(rows) == set(TREES[name].songs)
+
+
+@pytest.mark.parametrize("name", ["lists", *TREES])
+def test_a_folder_that_is_something_else(name, run_on, tmp_path, capsys):
+    fail = lambda flags: run_on(name, *flags)[0]  # noqa: E731
+    assert "no such folder" in harness.one_line_error(fail, [], capsys)
+    (tmp_path / "root").mkdir()
+    assert str(tmp_path / "root") in harness.one_line_error(fail, [], capsys)
+    module = importlib.import_module(f"tfrecords.corpora.{name}")
+    assert "no --root given" in harness.one_line_error(module.run, [], capsys)
+    for heading in ("Get it:", "Licence:"):
+        assert name in ("lists", "folder") or heading in module.__doc__
+    assert "Layout" in module.__doc__
+
+
+def test_packed_stems_are_told_how_to_unpack(run_on, tmp_path, capsys):
+    (tmp_path / "root/train").mkdir(parents=True)
+    (tmp_path / "root/train/A - One.stem.mp4").touch()
+    line = harness.one_line_error(lambda flags: run_on("musdb18", *flags)[0], [], capsys)
+    assert "musdbconvert" in line and "MUSDB18-HQ" in line and "A - One.stem.mp4" in line
+
+
+def test_musdb_keeps_its_own_test_split(run_on, tmp_path):
+    TREES["musdb18"].make(tmp_path / "root")
+    _, rows = run_on("musdb18", "--test=0")
+    assert {song for song, row in rows.items() if row.split == "test"} == {"musdb18/D - Three"}
+
+
+def test_the_backing_is_the_sum_of_the_other_stems(run_on, tmp_path):
+    TREES["musdb18"].make(tmp_path / "root")
+    _, rows = run_on("musdb18")
+    folder = tmp_path / "root/train/A - One"
+    expected = sum(
+        soundfile.read(folder / f"{stem}.wav", dtype="float32")[0].mean(axis=1)
+        for stem in ("drums", "bass", "other")
+    )
+    made, rate = soundfile.read(rows["musdb18/A - One"].backing, dtype="float32")
+    assert rate == 44_100
+    np.testing.assert_allclose(made, expected, atol=1e-6)
+
+
+def test_medleydb_backing_has_no_stem_with_a_voice(run_on, tmp_path):
+    TREES["medleydb"].make(tmp_path / "root")
+    _, rows = run_on("medleydb")
+    folder = tmp_path / "root/Audio/X_Song/X_Song_STEMS"
+    expected = sum(
+        soundfile.read(folder / f"X_Song_STEM_0{n}.wav", dtype="float32")[0].mean(axis=1)
+        for n in (1, 2)
+    )
+    made, _ = soundfile.read(rows["medleydb/X_Song/RAW_03_01"].backing, dtype="float32")
+    np.testing.assert_allclose(made, expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("content", ["artist: [", "artist: A\n", "- a\n", "stems: 3\n"])
+def test_medleydb_metadata_that_are_damaged(run_on, tmp_path, capsys, content):
+    medley_song(tmp_path / "root", "X_Song", [("drum set", ["drum set"])])
+    (tmp_path / "root/Audio/X_Song/X_Song_METADATA.yaml").write_text(content)
+    line = harness.one_line_error(lambda flags: run_on("medleydb", *flags)[0], [], capsys)
+    assert "X_Song_METADATA.yaml" in line
+
+
+def test_ikala_music_is_left_and_voice_is_right(run_on, tmp_path):
+    TREES["ikala"].make(tmp_path / "root")
+    _, rows = run_on("ikala", f"--audio_dir={tmp_path / 'elsewhere'}")
+    both, _ = soundfile.read(tmp_path / "root/Wavfile/21025_verse.wav", dtype="float32")
+    row = rows["ikala/21025_verse"]
+    for channel, path in enumerate((row.backing, row.vocals)):
+        assert path.parent == tmp_path / "elsewhere"
+        np.testing.assert_array_equal(soundfile.read(path, dtype="float32")[0], both[:, channel])
+
+
+def test_ikala_without_its_singers_or_in_mono(run_on, tmp_path, capsys):
+    TREES["ikala"].make(tmp_path / "root")
+    wav(tmp_path / "root/Wavfile/10161_verse.wav")
+    fail = lambda flags: run_on("ikala", *flags)[0]  # noqa: E731
+    assert "10161_verse.wav: has 1 channel" in harness.one_line_error(fail, [], capsys)
+    (tmp_path / "root/id_mapping.txt").write_text("singer song\n")
+    assert "id_mapping.txt: lines are not" in harness.one_line_error(fail, [], capsys)
+    (tmp_path / "root/id_mapping.txt").unlink()
+    assert "id_mapping.txt: No such file" in harness.one_line_error(fail, [], capsys)
+
+
+def test_singers_can_be_left_out(run_on, tmp_path):
+    TREES["nus48e"].make(tmp_path / "root")
+    _, rows = run_on("nus48e", "--exclude_singers=nus48e_ADIZ,nobody")
+    assert {row.singer for row in rows.values()} == {"nus48e_JLEE"}
+
+
+def test_one_name_for_two_files(run_on, tmp_path, capsys):
+    for suffix in ("wav", "flac"):
+        wav(tmp_path / f"root/vocals/ann/one.{suffix}")
+    line = harness.one_line_error(lambda flags: run_on("folder", *flags)[0], [], capsys)
+    assert "song 'vocals/ann/one' is there twice" in line
+
+
+def test_made_tracks(tmp_path, monkeypatch):
+    """Of parts of several lengths, longer than a block; made again only when a part is newer."""
+    monkeypatch.setattr(scan.audio_io, "BLOCK_FRAMES", 128)
+    parts = {n: wav(tmp_path / f"{n}.wav", 2, n) for n in (400, 300, 512)}
+    expected = np.zeros(512, np.float32)
+    for n, audio in parts.items():
+        expected[:n] += audio[:, 1] if n == 300 else audio.mean(axis=1)
+    reading = Scan(tmp_path / "made")
+    given = [Part(tmp_path / f"{n}.wav", 1 if n == 300 else None) for n in parts]
+    path = reading.mixed("a/b", given)
+    np.testing.assert_allclose(soundfile.read(path, dtype="float32")[0], expected, atol=1e-6)
+    before = path.stat().st_mtime_ns
+    assert reading.mixed("a/b", given) == path and path.stat().st_mtime_ns == before
+    later = path.stat().st_mtime + 5
+    os.utime(tmp_path / "300.wav", (later, later))
+    reading.mixed("a/b", given)
+    assert path.stat().st_mtime_ns != before
+    wav(tmp_path / "fast.wav", rate=2 * RATE)
+    with pytest.raises(scan.BadFile, match="fast.wav: 16000 Hz, but"):
+        reading.mixed("c", [*given, Part(tmp_path / "fast.wav")])
+    assert [p.name for p in (tmp_path / "made").rglob("*.wav")] == ["b.wav"]
+
+
+# Splits
+
+
+def songs(singers: int, each: int, groups: int = 0) -> list[Track]:
+    return [
+        Track(f"{s}/{n}", f"s{s}", "v.wav", group=f"g{(s + n) % groups}" if groups else "")
+        for s in range(singers)
+        for n in range(each)
+    ] + [Track(f"music/{n}", "", None, "b.wav") for n in range(20)]
+
+
+def test_splits_take_their_shares():
+    tracks = songs(20, 10)
+    split_of = splits.assign(tracks, Options())
+    singers = {split: set() for split in manifest.SPLITS}
+    for track in tracks[:200]:
+        singers[split_of[track.song_id]].add(track.singer)
+    assert len(singers["test"]) == len(singers["validation_unseen"]) == 2
+    assert len(singers["train"]) == 16 and singers["validation"] <= singers["train"]
+    assert not singers["train"] & (singers["test"] | singers["validation_unseen"])
+    assert not singers["test"] & singers["validation_unseen"]
+    counts = [list(split_of.values()).count(split) for split in manifest.SPLITS]
+    # 16 of 160 songs of known singers, 20 and 20 of the others; two tracks of music of 20 each.
+    assert counts == [144 + 16, 16 + 2, 20, 20 + 2]
+
+
+def test_groups_are_not_parted_among_known_singers():
+    tracks = songs(12, 4, groups=20)
+    split_of = splits.assign(tracks, Options(validation=0.3))
+    known = {"train": set(), "validation": set()}
+    for track in tracks:
+        if track.vocals and split_of[track.song_id] in known:
+            known[split_of[track.song_id]].add(track.group)
+    assert known["train"] and known["validation"] and not known["train"] & known["validation"]
+
+
+@pytest.mark.parametrize(("singers", "each"), [(1, 20), (2, 3), (3, 1), (1, 1), (8, 2)])
+def test_every_known_singer_is_in_train(singers, each):
+    tracks = songs(singers, each)[: singers * each]
+    split_of = splits.assign(tracks, Options(validation=0.5, test=0.4, unseen=0.4))
+    found = {
+        split: {t.singer for t in tracks if split_of[t.song_id] == split}
+        for split in manifest.SPLITS
+    }
+    assert found["train"] and found["validation"] <= found["train"]
+    assert not found["validation_unseen"] & found["train"]
+    if each > 2:
+        assert found["test"] and found["validation"]
+
+
+def test_given_splits_and_shares_of_nothing():
+    tracks = songs(5, 5) + [Track("given", "s1", "v.wav", split="test")]
+    split_of = splits.assign(tracks, Options(validation=0.0, unseen=0.0, test=0.0))
+    assert split_of.pop("given") == "test" and set(split_of.values()) == {"train"}
+
+
+_DRAW = """
+from tests.test_corpora import songs
+from tfrecords.corpora import splits
+tracks = songs(9, 6, 15)
+print(sorted(splits.assign(tracks[::-1], splits.Options(seed=3)).items()))
+"""
+
+
+def test_splits_depend_on_the_seed_alone():
+    tracks = songs(9, 6, 15)
+    expected = splits.assign(tracks, Options(seed=3))
+    assert splits.assign(tracks, Options(seed=4)) != expected
+    for seed in ("0", "77"):
+        done = subprocess.run(
+            [sys.executable, "-c", _DRAW],
+            env=os.environ | {"PYTHONHASHSEED": seed},
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        assert done.stdout.strip() == str(sorted(expected.items()))

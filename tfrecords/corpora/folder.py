@@ -1,0 +1,68 @@
+"""Recordings of your own, in folders.
+
+Layout: any of
+
+    vocals/<singer>/**            dry solo voices, one folder a singer
+    backing/**                    music without a voice, paired with voices at random
+    aligned/**/<song>/vocals.*    a voice and its own music, from the same first sample;
+    aligned/**/<song>/backing.*   the singer is the folder above <song>, or <song> itself
+
+    python -m tfrecords.corpora.folder --root=CORPUS --output=manifest.csv
+"""
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from sep_tf.errors import DataError
+from tfrecords.corpora import scan
+from tfrecords.corpora.splits import Track
+
+_PARTS = ("vocals", "backing", "aligned")
+
+
+def tracks(root: Path, reading: scan.Scan) -> Iterator[Track]:
+    """Tracks of the three folders; raises DataError when none of them is there."""
+    if not any((root / name).is_dir() for name in _PARTS):
+        raise DataError(f"{root}: has no folder {', '.join(_PARTS)}")
+
+    def voice(path: Path) -> Track:
+        name = path.relative_to(root).with_suffix("").as_posix()
+        parts = path.relative_to(root / "vocals").parts
+        if len(parts) < 2:
+            raise scan.BadFile(f"{path}: is in no singer's folder: vocals/<singer>/")
+        return Track(name, parts[0], reading.audio(path))
+
+    def music(path: Path) -> Track:
+        name = path.relative_to(root).with_suffix("").as_posix()
+        return Track(name, "", None, reading.audio(path))
+
+    def pair(folder: Path) -> Track:
+        name = folder.relative_to(root).as_posix()
+        parent = folder.parent
+        singer = folder.name if parent == root / "aligned" else parent.name
+        vocals, backing = (_one(folder, part) for part in ("vocals", "backing"))
+        return Track(name, singer, reading.audio(vocals), reading.audio(backing))
+
+    for part, make in (("vocals", voice), ("backing", music)):
+        if (root / part).is_dir():
+            yield from reading.each(scan.files(root / part, recursive=True), make)
+    if (root / "aligned").is_dir():
+        inside = {path.parent for path in scan.files(root / "aligned", recursive=True)}
+        yield from reading.each(sorted(inside), pair)
+
+
+def _one(folder: Path, name: str) -> Path:
+    """The audio file `name.*` of a folder."""
+    found = [path for path in scan.files(folder) if path.stem == name]
+    if len(found) != 1:
+        raise scan.BadFile(f"{folder}: has {len(found)} audio files called {name}, not one")
+    return found[0]
+
+
+run = scan.program(
+    "folder", "Writes the manifest of vocals/<singer>/, backing/ and aligned/<song>/.", tracks
+)
+
+if __name__ == "__main__":
+    sys.exit(run())
