@@ -26,6 +26,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "extract": ("sep_tf.extract", "extract the singing voice from songs"),
     "resynth": ("sep_tf.resynth", "analyse and re-synthesise a clean voice: the upper bound"),
     "build": ("tfrecords.build", "turn a manifest of songs into TFRecord shards"),
+    "inspect": ("tfrecords.inspect", "say what a set of records holds, and check it"),
     "train": ("sep_tf.train", "train the networks, stage by stage"),
     "evaluate": ("sep_tf.evaluate", "measure systems on a test set"),
     "export": ("export.__main__", "export trained weights for other runtimes"),

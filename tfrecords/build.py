@@ -189,9 +189,7 @@ class _Shards:
     def write(self, family: str, song_id: str, example: dict[str, object]) -> None:
         import tensorflow as tf
 
-        digest = hashlib.sha256(song_id.encode()).digest()
-        shard = int.from_bytes(digest[:8], "big") % self._num
-        name = f"{family}-{shard:05d}-of-{self._num:05d}.tfrecord"
+        name = schema.shard_name(family, schema.shard_of(song_id, self._num), self._num)
         if name not in self._writers:
             self._writers[name] = tf.io.TFRecordWriter(str(self._folder / name))
         self._writers[name].write(_serialise(example))

@@ -117,12 +117,26 @@ def _records(files: list[str], seed: int) -> tf.data.Dataset:
 
 
 def phrases(folder: Path | str, options: PhraseOptions) -> tf.data.Dataset:
-    """Endless batches of training phrases.
+    """Endless batches of training phrases: `mixtures` with spectrograms.
 
     Returns:
       Data set of dictionaries: `features` [B, T, 64], `f0` [B, T] Hz, `voiced` and `audible`
       [B, T] 0/1, `singer` and `song_index` [B] int32, and every spectrogram asked for,
       [B, T, bins], all float32 unless said.
+
+    Raises:
+      DataError: no such data set, split or music; a truncated shard.
+    """
+    stream = mixtures(folder, options)
+    stream = stream.batch(options.batch_size, drop_remainder=True)
+    stream = stream.map(
+        lambda batch: add_spectrograms(batch, options.spectrograms), num_parallel_calls=1
+    )
+    return stream.prefetch(4)
+
+
+def mixtures(folder: Path | str, options: PhraseOptions) -> tf.data.Dataset:
+    """Endless single training phrases with their waveforms, see `augment.mix`.
 
     Raises:
       DataError: no such data set, split or music; a truncated shard.
@@ -144,12 +158,7 @@ def phrases(folder: Path | str, options: PhraseOptions) -> tf.data.Dataset:
         return augment.mix(*pair, seed, options.phrase_frames, options.augment)
 
     stream = tf.data.Dataset.zip((voices, backing)).enumerate()
-    stream = stream.map(example, num_parallel_calls=2, deterministic=True)
-    stream = stream.batch(options.batch_size, drop_remainder=True)
-    stream = stream.map(
-        lambda batch: add_spectrograms(batch, options.spectrograms), num_parallel_calls=1
-    )
-    return stream.prefetch(4)
+    return stream.map(example, num_parallel_calls=2, deterministic=True)
 
 
 def add_spectrograms(batch: dict[str, tf.Tensor], names: tuple[str, ...]) -> dict[str, tf.Tensor]:
@@ -171,7 +180,12 @@ def add_spectrograms(batch: dict[str, tf.Tensor], names: tuple[str, ...]) -> dic
 def examples(folder: Path | str, family: str) -> Iterator[dict[str, tf.Tensor]]:
     """Parsed records of a family in stored order; raises DataError that names a damaged shard."""
     for path in shard_files(Path(folder), family):
-        try:
-            yield from tf.data.TFRecordDataset(path).map(parse)
-        except (tf.errors.DataLossError, tf.errors.InvalidArgumentError) as error:
-            raise DataError(f"{path} is damaged: {error.message.splitlines()[0]}") from error
+        yield from shard_examples(path)
+
+
+def shard_examples(path: Path | str) -> Iterator[dict[str, tf.Tensor]]:
+    """Parsed records of one shard in stored order; raises DataError that names a damaged one."""
+    try:
+        yield from tf.data.TFRecordDataset(str(path)).map(parse)
+    except (tf.errors.DataLossError, tf.errors.InvalidArgumentError) as error:
+        raise DataError(f"{path} is damaged: {error.message.splitlines()[0]}") from error

@@ -1,8 +1,10 @@
 """What an example holds, how it is packed, and `dataset.json` beside the shards (DESIGN: Files)."""
 
 import dataclasses
+import hashlib
 import json
 import math
+import re
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +76,25 @@ class DatasetIndex:
             return cls(statistics=stats, **values)
         except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
             raise DataError(f"{path} is damaged: {error}") from error
+
+
+def shard_of(song_id: str, num_shards: int) -> int:
+    """The shard all records of a song are in: a hash of its id."""
+    digest = hashlib.sha256(song_id.encode()).digest()
+    return int.from_bytes(digest[:8], "big") % num_shards
+
+
+def shard_name(family: str, shard: int, num_shards: int) -> str:
+    """For example "train-00000-of-00008.tfrecord"."""
+    return f"{family}-{shard:05d}-of-{num_shards:05d}.tfrecord"
+
+
+def parse_shard_name(name: str) -> tuple[str, int, int]:
+    """Family, shard and number of shards; raises DataError for other names."""
+    found = re.fullmatch(r"(\w+)-(\d{5})-of-(\d{5})\.tfrecord", name)
+    if not found:
+        raise DataError(f"{name} is not named as a shard")
+    return found[1], int(found[2]), int(found[3])
 
 
 def to_pcm16(audio: np.ndarray) -> bytes:
