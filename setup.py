@@ -23,7 +23,7 @@ CORE = [
 ]
 
 EXTRAS = {
-    "data": ["pyyaml>=6.0"],
+    "data": ["apache-beam>=2.60,<2.78", "pyyaml>=6.0"],
     "plot": ["matplotlib>=3.7"],
     "eval": ["matplotlib>=3.7", "mir_eval>=0.7"],
     "train": [

@@ -39,6 +39,7 @@ _EXTRAS = {
     "keras": "train",
     "matplotlib": "eval",
     "mir_eval": "eval",
+    "apache_beam": "data",
     "yaml": "data",
 }
 
@@ -59,7 +60,14 @@ class Program:
       flags: the program's own absl flags; define on it with `flag_values=`.
     """
 
-    def __init__(self, name: str, usage: str, description: str, catch_sigterm: bool = True) -> None:
+    def __init__(
+        self,
+        name: str,
+        usage: str,
+        description: str,
+        catch_sigterm: bool = True,
+        passes_flags_on: bool = False,
+    ) -> None:
         """Makes a program without flags yet.
 
         Args:
@@ -67,6 +75,7 @@ class Program:
           usage: what follows the verb, for example "SONG... [flags]".
           description: a sentence or a few for `--help`.
           catch_sigterm: SIGTERM ends the program with 143; False if it has a handler of its own.
+          passes_flags_on: flags it does not know reach main among the arguments, as --name=value.
         """
         self.name = name
         self.flags = flags.FlagValues()
@@ -74,6 +83,7 @@ class Program:
         self._usage = usage
         self._description = description
         self._catch_sigterm = catch_sigterm
+        self._passes_flags_on = passes_flags_on
 
     def run(self, main: Callable[[list[str]], int | None], argv: list[str] | None = None) -> int:
         """Parses flags, calls main with the positional arguments, returns the exit code.
@@ -144,9 +154,9 @@ class Program:
         for name in self.flags:
             self.flags[name].unparse()  # a second run in one process starts from the defaults
         try:
-            return self.flags([self.name, *argv])[1:]
+            return self.flags([self.name, *argv], known_only=self._passes_flags_on)[1:]
         except flags.UnrecognizedFlagError as error:
-            raise UsageError(_unknown_flag(error.flagname, list(self.flags))) from error
+            raise UsageError(unknown_flag(error.flagname, list(self.flags))) from error
         except (flags.Error, ValueError) as error:
             raise UsageError(_flag_error(str(error))) from error
 
@@ -250,7 +260,8 @@ def _flag_help(flag: flags.Flag) -> list[str]:
     return [head, *textwrap.wrap(text, 96, initial_indent=indent, subsequent_indent=indent)]
 
 
-def _unknown_flag(name: str, known: list[str]) -> str:
+def unknown_flag(name: str, known: list[str]) -> str:
+    """The message for a flag that is none of those known."""
     return f"unknown flag --{name}{_did_you_mean(name, known, '--')}"
 
 

@@ -11,7 +11,7 @@ import tensorflow as tf
 from sep_tf import world
 from tests import harness
 from tests.conftest import VOICES
-from tfrecords import build, check, inspect, schema
+from tfrecords import check, inspect, schema, songs
 
 
 @pytest.fixture
@@ -193,7 +193,7 @@ def test_examples_are_what_training_hears(corpus, tmp_path, monkeypatch, capsys)
             heard[name] = audio
         np.testing.assert_allclose(heard["mixture"], heard["voice"] + heard["backing"], atol=1e-6)
         assert np.abs(heard["mixture"]).max() > 1e-3
-        voice, made = (build.active_level_db(heard[name]) for name in ("voice", "target"))
+        voice, made = (songs.active_level_db(heard[name]) for name in ("voice", "target"))
         if voice > -60:
             # WORLD sings the same voice at the same level.
             assert made == pytest.approx(voice, abs=2.0)

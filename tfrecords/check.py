@@ -86,6 +86,7 @@ class Checker:
         if found != self._index.counts:
             raise DataError(f"{folder}: holds {found} records, {schema.INDEX_NAME} counts others")
         lacking = set(range(len(self._index.songs))) - set(self._songs)
+        lacking -= {self._index.songs.index(song) for song in self._index.failed}
         if lacking:
             song = self._index.songs[min(lacking)]
             raise DataError(f"{folder}: no record of {len(lacking)} songs, the first is '{song}'")

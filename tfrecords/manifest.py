@@ -8,6 +8,7 @@ vocals_gain, backing_gain for fixed mixtures. Paths are relative to the manifest
 import csv
 import dataclasses
 import math
+import re
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -18,6 +19,8 @@ COLUMNS = ("song_id", "singer", "vocals", "backing", "split")
 MIX_COLUMNS = ("backing_start", "vocals_gain", "backing_gain")
 # What published lists call the song.
 _ID_ALIASES = ("song_id", "id", "song")
+# A scheme of two letters or more: one letter is a drive.
+_REMOTE = r"^([a-z][a-z0-9]+):/+"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,6 +97,8 @@ def _parse(
         return value
 
     def audio(name: str) -> Path | None:
+        if is_remote(text(name)):
+            return Path(text(name))
         return path.parent / text(name) if text(name) else None
 
     split = text("split") or default_split or ""
@@ -114,6 +119,16 @@ def _parse(
     return row
 
 
+def is_remote(path: Path | str) -> bool:
+    """Whether a path names another file system, as gs://bucket/song.wav does."""
+    return re.match(_REMOTE, str(path)) is not None
+
+
+def location(path: Path | str) -> str:
+    """What TensorFlow's file systems call a path: `Path` folds the slashes of gs://."""
+    return re.sub(_REMOTE, r"\1://", str(path))
+
+
 def write_manifest(path: Path | str, rows: Iterable[Row]) -> None:
     """Writes rows as CSV, paths as given; raises DataError when a song_id repeats."""
     path = Path(path)
@@ -127,5 +142,6 @@ def write_manifest(path: Path | str, rows: Iterable[Row]) -> None:
         writer.writerow(COLUMNS + MIX_COLUMNS)
         for row in rows:
             values = dataclasses.astuple(row)
-            writer.writerow(["" if value is None else value for value in values])
+            texts = (location(v) if isinstance(v, Path) else v for v in values)
+            writer.writerow(["" if value is None else value for value in texts])
     partial.replace(path)

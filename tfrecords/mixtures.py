@@ -14,7 +14,7 @@ from absl import flags
 from sep_tf import audio_io, cli
 from sep_tf.config import AudioConfig
 from sep_tf.errors import DataError
-from tfrecords import build, manifest
+from tfrecords import manifest, songs
 
 PROGRAM = cli.Program(
     "tfrecords.mixtures",
@@ -51,9 +51,9 @@ def draw(rows: list[manifest.Row], split: str, count: int, seed: int) -> list[ma
         voice, backing = voices[index], music[rng.integers(len(music))]
         sung = audio_io.read(voice.vocals, AudioConfig().sample_rate)[0]
         played = audio_io.read(backing.backing, AudioConfig().sample_rate)[0]
-        gain = float(build.level_gain(sung))
+        gain = float(songs.level_gain(sung))
         start, part = _place(played, len(sung), rng)
-        level = build.active_level_db(sung * gain) - SNR_DB[number % len(SNR_DB)]
+        level = songs.active_level_db(sung * gain) - SNR_DB[number % len(SNR_DB)]
         mixtures.append(
             manifest.Row(
                 song_id=f"{split}{number:03d}",
@@ -63,7 +63,7 @@ def draw(rows: list[manifest.Row], split: str, count: int, seed: int) -> list[ma
                 split=split,
                 backing_start=round(start / AudioConfig().sample_rate, 3),
                 vocals_gain=round(gain, 5),
-                backing_gain=round(10 ** ((level - build.active_level_db(part)) / 20), 5),
+                backing_gain=round(10 ** ((level - songs.active_level_db(part)) / 20), 5),
             )
         )
     return mixtures
@@ -74,7 +74,7 @@ def _place(played: np.ndarray, length: int, rng: np.random.Generator) -> tuple[i
     for _ in range(20):
         start = int(rng.integers(max(len(played) - length, 1)))
         part = played[start : start + length]
-        if build.active_level_db(part) > -50.0:
+        if songs.active_level_db(part) > -50.0:
             return start, part
     raise DataError("a backing track is silent almost everywhere: no mixture can be made of it")
 

@@ -29,6 +29,23 @@ class Statistics:
 
     mean: tuple[float, ...]
     std: tuple[float, ...]
+    # Empty in data sets built before these were kept.
+    minimum: tuple[float, ...] = ()
+    maximum: tuple[float, ...] = ()
+    # Of the voiced frames alone; None where there are none, or it was not kept.
+    voiced: "Statistics | None" = None
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> "Statistics":
+        """From JSON; raises KeyError or TypeError where something is missing or odd."""
+        ranges = (tuple(values.get(name, ())) for name in ("minimum", "maximum"))
+        voiced = values.get("voiced")
+        return cls(
+            tuple(values["mean"]),
+            tuple(values["std"]),
+            *ranges,
+            None if voiced is None else cls.from_dict(voiced),
+        )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,10 +61,16 @@ class DatasetIndex:
     counts: dict[str, int]
     statistics: Statistics
 
+    # Songs that could not be read, and have no records.
+    failed: tuple[str, ...] = ()
+
+    def to_json(self) -> str:
+        """The contents of dataset.json."""
+        return json.dumps(dataclasses.asdict(self), indent=1, sort_keys=True) + "\n"
+
     def save(self, folder: Path) -> None:
-        text = json.dumps(dataclasses.asdict(self), indent=1, sort_keys=True) + "\n"
         partial = folder / (INDEX_NAME + ".partial")
-        partial.write_text(text, encoding="utf-8")
+        partial.write_text(self.to_json(), encoding="utf-8")
         partial.replace(folder / INDEX_NAME)
 
     @classmethod
@@ -70,8 +93,7 @@ class DatasetIndex:
                 )
             if values["record"] != RecordConfig().to_dict():
                 raise DataError(f"{path}: made with other record sizes; build the records again")
-            statistics = values.pop("statistics")
-            stats = Statistics(tuple(statistics["mean"]), tuple(statistics["std"]))
+            stats = Statistics.from_dict(values.pop("statistics"))
             values = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
             return cls(statistics=stats, **values)
         except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
@@ -108,23 +130,41 @@ REFERENCE_DB = -23.0
 
 @dataclasses.dataclass
 class StatisticsSum:
-    """Sums over frames, added song by song and reduced once."""
+    """Sums and range over the frames of a song, reduced once over all songs; each [64]."""
 
     count: int
     total: np.ndarray
     squares: np.ndarray
+    minimum: np.ndarray
+    maximum: np.ndarray
 
     @classmethod
-    def of(cls, features: np.ndarray, audible: np.ndarray, level_db: float) -> "StatisticsSum":
-        """Sums of the audible frames of features [T, 64] of a song at level_db (dBFS)."""
-        frames = features[audible].astype(np.float64)
+    def of(cls, features: np.ndarray, chosen: np.ndarray, level_db: float) -> "StatisticsSum":
+        """Sums of the chosen frames of features [T, 64] of a song at level_db (dBFS)."""
+        frames = features[chosen].astype(np.float64)
         # c0 is natural-log power: a level in dB times ln(10) / 10.
         frames[:, 0] += (REFERENCE_DB - level_db) * math.log(10.0) / 10.0
-        return cls(len(frames), frames.sum(axis=0), (frames**2).sum(axis=0))
+        return cls(
+            len(frames),
+            frames.sum(axis=0),
+            (frames**2).sum(axis=0),
+            frames.min(axis=0, initial=math.inf),
+            frames.max(axis=0, initial=-math.inf),
+        )
 
 
-def reduce_statistics(parts: list[StatisticsSum]) -> Statistics:
-    """Mean and standard deviation; `fsum` makes the result independent of order."""
+def reduce_statistics(
+    parts: list[StatisticsSum], voiced: list[StatisticsSum] | None = None
+) -> Statistics:
+    """Statistics of audible frames; `fsum` makes the result independent of order.
+
+    Args:
+      parts: sums of the audible frames of each song.
+      voiced: sums of their voiced frames.
+
+    Raises:
+      DataError: no frames.
+    """
     count = sum(part.count for part in parts)
     if count == 0:
         raise DataError("no audible vocal frame in the training split: no statistics")
@@ -132,4 +172,10 @@ def reduce_statistics(parts: list[StatisticsSum]) -> Statistics:
     mean = [math.fsum(p.total[d] for p in parts) / count for d in range(size)]
     square = [math.fsum(p.squares[d] for p in parts) / count for d in range(size)]
     std = [math.sqrt(max(s - m * m, 1e-8)) for s, m in zip(square, mean, strict=True)]
-    return Statistics(tuple(mean), tuple(std))
+    return Statistics(
+        tuple(mean),
+        tuple(std),
+        tuple(np.min([p.minimum for p in parts], axis=0).tolist()),
+        tuple(np.max([p.maximum for p in parts], axis=0).tolist()),
+        reduce_statistics(voiced) if voiced and any(p.count for p in voiced) else None,
+    )

@@ -1,0 +1,267 @@
+"""The Beam pipeline of `sep-tf build`: one chain of plain elements, ending in one node.
+
+    songs ─► analyse, one file a song ─► by shard ─► join in order ─► together ─► result.json
+
+Every step is a function of its element and of the plan: no state, no clock, no place enters a
+record, so that any engine and any number of workers write the same bytes. A song that fails goes
+through the chain as an ordinary element that says why. All files are reached through TensorFlow's
+file systems, and appear under their names only when complete: a step may be tried twice.
+"""
+
+import dataclasses
+import json
+import logging
+import os
+import shlex
+import sys
+import tempfile
+import threading
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import apache_beam as beam
+import grpc
+import tensorflow as tf
+from apache_beam.options.pipeline_options import PipelineOptions
+from apache_beam.runners.portability.fn_api_runner import fn_runner
+from apache_beam.transforms import environments
+
+from sep_tf import cli, world
+from sep_tf.config import AudioConfig
+from sep_tf.errors import DataError
+from tfrecords import manifest, schema, songs
+
+AUDIO = AudioConfig()
+RESULT_NAME = "result.json"
+_COPY_BYTES = 1 << 22
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """What all steps know: the folder they write to, and that of earlier analyses."""
+
+    folder: str
+    cache_dir: str | None
+
+    def song_file(self, index: int) -> str:
+        return f"{self.folder}/songs/{index:07d}.tfrecord"
+
+
+def song_element(index: int, row: manifest.Row, singer: int, num_shards: int) -> dict[str, Any]:
+    """A song as it travels: plain values that every engine can carry."""
+    family = row.split if row.vocals is not None else f"{row.split}_backing"
+    shard = schema.shard_of(row.song_id, num_shards)
+    return {
+        "index": index,
+        "row": dataclasses.astuple(row),
+        "singer": singer,
+        "family": family,
+        "shard": schema.shard_name(family, shard, num_shards),
+    }
+
+
+def analyse(keyed: tuple[str, Iterable[dict[str, Any]]], plan: Plan) -> tuple[str, dict[str, Any]]:
+    """Writes the records of one song to a file of its own; returns what is known of it by shard.
+
+    The file is removed again when the song fails.
+    """
+    (element,) = keyed[1]
+    row = manifest.Row(*element["row"])
+    done = {"index": element["index"], "family": element["family"], "records": 0, "error": None}
+    try:
+        song = songs.load_song(row, plan.cache_dir)
+        done["records"] = _write_song(song, element, plan)
+        done["sums"] = song_sums(song) if row.split == "train" else None
+    except (ValueError, OSError, MemoryError, tf.errors.OpError) as error:
+        # Whatever a song can be blamed for; anything else is a fault of the program.
+        text = cli.describe(error)
+        done["error"] = text if isinstance(error, DataError) else f"song '{row.song_id}': {text}"
+    return element["shard"], done
+
+
+def _write_song(song: songs.Song, element: dict[str, Any], plan: Plan) -> int:
+    path = plan.song_file(element["index"])
+    partial = f"{path}.{os.getpid()}.partial"
+    count = 0
+    with tf.io.TFRecordWriter(partial) as writer:
+        for example in songs.cut(song, element["index"], element["singer"]):
+            writer.write(songs.serialise(example))
+            count += 1
+    tf.io.gfile.rename(partial, path, overwrite=True)
+    return count
+
+
+def song_sums(song: songs.Song) -> tuple[schema.StatisticsSum, schema.StatisticsSum] | None:
+    """Sums over the audible and over the voiced frames; None where nobody sings."""
+    if song.features is None:
+        return None
+    audible = world.frame_level_db(song.vocals) > AUDIO.gate_db
+    level = songs.active_level_db(song.vocals)
+    stacked = song.features.stacked
+    return tuple(
+        schema.StatisticsSum.of(stacked, chosen, level)
+        for chosen in (audible, audible & song.features.voiced)
+    )
+
+
+def join(keyed: tuple[str, Iterable[dict[str, Any]]], plan: Plan) -> tuple[str, list]:
+    """Writes a shard: the files of its songs one after the other, in the order of the songs."""
+    shard, found = keyed
+    done = sorted(found, key=lambda song: song["index"])
+    good = [song for song in done if song["error"] is None]
+    if good:
+        partial = f"{plan.folder}/{shard}.{os.getpid()}.partial"
+        with tf.io.gfile.GFile(partial, "wb") as target:
+            for song in good:
+                _append(plan.song_file(song["index"]), target)
+        tf.io.gfile.rename(partial, f"{plan.folder}/{shard}", overwrite=True)
+    return "all", done
+
+
+def _append(path: str, target: tf.io.gfile.GFile) -> None:
+    with tf.io.gfile.GFile(path, "rb") as source:
+        while block := source.read(_COPY_BYTES):
+            target.write(block)
+
+
+def finish(keyed: tuple[str, Iterable[list]], plan: Plan) -> str:
+    """Reduces counts and statistics, in the order of the songs; writes them to result.json."""
+    done = sorted((song for shard in keyed[1] for song in shard), key=lambda song: song["index"])
+    counts: dict[str, int] = {}
+    for song in done:
+        if song["error"] is None:
+            counts[song["family"]] = counts.get(song["family"], 0) + song["records"]
+    sums = [song["sums"] for song in done if song["error"] is None and song["sums"]]
+    result = {
+        "counts": dict(sorted(counts.items())),
+        "failures": [[song["index"], song["error"]] for song in done if song["error"]],
+    }
+    try:
+        reduced = schema.reduce_statistics([s[0] for s in sums], [s[1] for s in sums])
+        result["statistics"] = dataclasses.asdict(reduced)
+    except DataError as error:
+        result["error"] = str(error)
+    songs.write_whole(f"{plan.folder}/{RESULT_NAME}", json.dumps(result).encode())
+    return plan.folder
+
+
+def chain(pipeline: beam.Pipeline, elements: list[dict[str, Any]], plan: Plan) -> beam.PCollection:
+    """The pipeline's steps; grouping by song is what lets an engine spread them."""
+    return (
+        pipeline
+        | "Songs" >> beam.Create([(f"{e['index']:07d}", e) for e in elements], reshuffle=False)
+        | "Spread" >> beam.GroupByKey()
+        | "Analyse" >> beam.Map(analyse, plan)
+        | "Shards" >> beam.GroupByKey()
+        | "Join" >> beam.Map(join, plan)
+        | "Together" >> beam.GroupByKey()
+        | "Finish" >> beam.Map(finish, plan)
+    )
+
+
+def _start(
+    elements: list[dict[str, Any]],
+    plan: Plan,
+    workers: int,
+    beam_flags: Sequence[str],
+    alive_file: str,
+) -> None:
+    """Runs the pipeline to its end, on the engine that the flags name.
+
+    Without --runner that is Beam's FnApiRunner: DirectRunner would try to download another engine
+    first. Its processes are ours (see `worker`); one worker needs no process of its own.
+    """
+    given = dict(flag[2:].partition("=")[::2] for flag in beam_flags)
+    runner = None
+    if given.get("runner", "FnApiRunner") == "FnApiRunner":
+        workers = int(given.pop("direct_num_workers", workers))
+        default = "multi_processing" if workers > 1 else "in_memory"
+        mode = given.pop("direct_running_mode", default)
+        given |= {"runner": "FnApiRunner", "direct_num_workers": str(workers)}
+        environment = None
+        if mode == "multi_processing":
+            words = [sys.executable, "-m", "tfrecords.worker", str(os.getpid()), alive_file]
+            environment = environments.SubprocessSDKEnvironment.from_command_string(
+                shlex.join(words)
+            )
+        else:
+            given["direct_running_mode"] = mode
+        runner = fn_runner.FnApiRunner(default_environment=environment)
+    options = PipelineOptions(
+        [f"--{name}={value}" if value else f"--{name}" for name, value in given.items()]
+    )
+    pipeline = beam.Pipeline(runner=runner, options=options)
+    chain(pipeline, elements, plan)
+    pipeline.run().wait_until_finish()
+
+
+def check_flags(beam_flags: Sequence[str], own: Iterable[str]) -> None:
+    """Raises UsageError for arguments that are no flags of Beam.
+
+    Args:
+      beam_flags: arguments that the program does not know.
+      own: the program's flags, to suggest.
+    """
+    known = set(own)
+    for group in PipelineOptions.__subclasses__():
+        parser = _FlagNames()
+        group._add_argparse_args(parser)
+        known |= parser.names
+    for flag in beam_flags:
+        if not flag.startswith("--"):
+            raise cli.UsageError(f"unexpected argument '{flag}'")
+        name = flag[2:].split("=")[0]
+        if name not in known:
+            raise cli.UsageError(cli.unknown_flag(name, sorted(known)))
+
+
+class _FlagNames:
+    """Stands in for a parser and remembers which flags are added to it."""
+
+    def __init__(self) -> None:
+        self.names: set[str] = set()
+
+    def add_argument(self, *names: str, **_: Any) -> None:
+        self.names |= {name.lstrip("-") for name in names}
+
+    def add_value_provider_argument(self, *names: str, **_: Any) -> None:
+        self.add_argument(*names)
+
+
+def run(
+    elements: list[dict[str, Any]], plan: Plan, workers: int, beam_flags: Sequence[str] = ()
+) -> dict[str, Any]:
+    """Runs the pipeline; returns what `finish` found.
+
+    Raises:
+      DataError: the engine could not be reached, or failed.
+    """
+    logging.getLogger("apache_beam").setLevel(logging.ERROR)
+    outcome: list[BaseException] = []
+
+    def work() -> None:
+        try:
+            _start(elements, plan, workers, beam_flags, alive.name)
+        except BaseException as error:
+            outcome.append(error)
+
+    with tempfile.NamedTemporaryFile(prefix="sep-tf-build-") as alive:
+        # In a thread: an interruption of this one leaves at once, and workers see the file gone.
+        thread = threading.Thread(target=work, daemon=True)
+        thread.start()
+        while thread.is_alive():
+            thread.join(1.0)
+    if outcome:
+        raise _explained(outcome[0]) from outcome[0]
+    with tf.io.gfile.GFile(f"{plan.folder}/{RESULT_NAME}") as file:
+        return json.loads(file.read())
+
+
+def _explained(error: BaseException) -> BaseException:
+    """What the user is told of an engine that cannot be loaded or reached, or that failed."""
+    if isinstance(error, ImportError):
+        return DataError(f"the engine cannot be loaded: {error}")
+    if isinstance(error, RuntimeError | ValueError | OSError | grpc.RpcError):
+        lines = [line for line in str(error).splitlines() if line.strip()]
+        return DataError(f"the pipeline failed: {lines[-1] if lines else type(error).__name__}")
+    return error
