@@ -1,15 +1,8 @@
-"""Records hold the manifest's songs: samples, analysis, statistics; complete or not at all."""
+"""Records hold the manifest's songs: samples, analysis, statistics."""
 
-import csv
 import dataclasses
-import hashlib
+import json
 import math
-import shutil
-import signal
-import subprocess
-import sys
-import time
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,10 +10,9 @@ import soundfile
 
 from sep_tf import world
 from sep_tf.config import AudioConfig, RecordConfig
-from sep_tf.errors import DataError
 from tests import harness
 from tests.conftest import VOICES
-from tfrecords import build, dataset, inspect, manifest, schema, songs
+from tfrecords import dataset, manifest, schema, songs
 
 HOP, MARGIN = AudioConfig().hop_length, RecordConfig().margin
 
@@ -44,11 +36,6 @@ def pieces(corpus, index):
 @pytest.fixture(scope="module")
 def rows(manifest_file):
     return {row.song_id: row for row in manifest.read_manifest(manifest_file)}
-
-
-def digest(folder):
-    """Name and content of every file."""
-    return {p.name: hashlib.sha256(p.read_bytes()).hexdigest() for p in folder.iterdir()}
 
 
 def test_counts_songs_and_singers(corpus, index, pieces):
@@ -130,7 +117,7 @@ def test_music_has_no_voice_and_voices_may_have_their_own_music(pieces, rows):
 
 
 def test_statistics_are_those_of_the_audible_training_frames(index, rows, corpus):
-    frames = []
+    frames, voiced = [], []
     for name in ("ann-solo", "ann-short", "ben-both"):
         song = songs.load_song(rows[name], corpus.cache)
         audible = world.frame_level_db(song.vocals) > -60.0
@@ -139,7 +126,15 @@ def test_statistics_are_those_of_the_audible_training_frames(index, rows, corpus
         gain_db = schema.REFERENCE_DB - songs.active_level_db(song.vocals)
         at_reference[:, 0] += 2 * np.log(10 ** (gain_db / 20))
         frames.append(at_reference[audible])
-    frames = np.concatenate(frames)
+        voiced.append(at_reference[audible & song.features.voiced])
+    frames, voiced = np.concatenate(frames), np.concatenate(voiced)
+    assert 0 < len(voiced) < len(frames)
+    np.testing.assert_allclose(index.statistics.minimum, frames.min(axis=0), rtol=1e-12)
+    np.testing.assert_allclose(index.statistics.maximum, frames.max(axis=0), rtol=1e-12)
+    sung = index.statistics.voiced
+    np.testing.assert_allclose(sung.mean, voiced.mean(axis=0), rtol=1e-9, atol=1e-9)
+    np.testing.assert_allclose(sung.std, voiced.std(axis=0), rtol=1e-6)
+    np.testing.assert_allclose(sung.maximum, voiced.max(axis=0), rtol=1e-12)
     np.testing.assert_allclose(index.statistics.mean, frames.mean(axis=0), rtol=1e-9, atol=1e-9)
     np.testing.assert_allclose(index.statistics.std, frames.std(axis=0), rtol=1e-6)
 
@@ -157,23 +152,6 @@ def test_statistics_know_no_order_and_no_recording_level():
     )
 
 
-def test_a_second_build_gives_the_same_bytes_without_analysis(
-    corpus, manifest_file, tmp_path, monkeypatch
-):
-    """Two workers, rows in another order, analyses from the cache: the same records."""
-    monkeypatch.setattr(world, "analyse", lambda audio: pytest.fail("analysed again"))
-    before = {path: path.stat().st_mtime_ns for path in corpus.cache.iterdir()}
-    assert len(before) == len(VOICES) and all(p.suffix == ".npz" for p in before)
-    rows = manifest.read_manifest(manifest_file)[::-1]
-    seen = []
-    build.build(
-        rows, tmp_path / "again", 2, corpus.cache, 2, lambda done, total: seen.append((done, total))
-    )
-    assert digest(tmp_path / "again") == digest(corpus.records)
-    assert {path: path.stat().st_mtime_ns for path in corpus.cache.iterdir()} == before
-    assert seen[-1] == (len(rows), len(rows)) and seen == sorted(seen)
-
-
 def test_another_recording_is_not_taken_from_the_cache(corpus, rows, monkeypatch):
     calls = []
     monkeypatch.setattr(world, "analyse", lambda audio: calls.append(audio) or "analysis")
@@ -184,93 +162,6 @@ def test_another_recording_is_not_taken_from_the_cache(corpus, rows, monkeypatch
     with pytest.raises(AttributeError):  # the stand-in cannot be stored
         songs.analyse_cached(other, corpus.cache)
     assert len(calls) == 1
-
-
-def few(rows, *names):
-    return [rows[name] for name in names]
-
-
-@pytest.mark.parametrize("content", [None, b"", b"RIFF this is no audio"])
-def test_a_song_that_cannot_be_read(rows, corpus, tmp_path, content):
-    bad = tmp_path / "bad.wav"
-    if content is not None:
-        bad.write_bytes(content)
-    listed = few(rows, "ann-short", "band-1")
-    listed.append(dataclasses.replace(rows["ann-valid"], song_id="broken one", vocals=bad))
-    with pytest.raises(DataError) as error:
-        build.build(listed, tmp_path / "out", 2, corpus.cache, 1)
-    assert "song 'broken one'" in str(error.value) and str(bad) in str(error.value)
-    assert [p.name for p in tmp_path.iterdir() if p != bad] == ["out.failed.csv"]
-    with (tmp_path / "out.failed.csv").open(newline="") as file:
-        ((song, why),) = list(csv.reader(file))[1:]
-    assert song == "broken one" and str(bad) in why
-
-
-def test_songs_that_fail_can_be_left_out(corpus, rows, tmp_path, capsys):
-    """The others get the records they would have had, and the data set says who is missing."""
-    lines = ["song_id,singer,vocals,backing,split"]
-    for song in ("ann-short", "ben-both", "band-1"):
-        row = rows[song]
-        lines.append(f"{song},{row.singer},{row.vocals or ''},{row.backing or ''},{row.split}")
-    lines += ["gone,ann,gone.wav,,train", "odd,,,odd.wav,train"]
-    (tmp_path / "odd.wav").write_text("no audio")
-    (tmp_path / "m.csv").write_text("\n".join(lines) + "\n")
-    out = tmp_path / "out"
-    argv = [f"--manifest={tmp_path / 'm.csv'}", f"--output_dir={out}", "--num_shards=2"]
-    argv += ["--workers=1", f"--cache_dir={corpus.cache}"]
-    assert "gone.wav" in harness.one_line_error(build.run, argv, capsys)
-    assert build.run([*argv, "--skip_bad"]) == 0
-    said = capsys.readouterr()
-    assert "3 songs, 2 singers" in said.out
-    assert "2 songs failed" in said.err and str(tmp_path / "out.failed.csv") in said.err
-    index = schema.DatasetIndex.load(out)
-    assert index.failed == ("gone", "odd")
-    assert index.songs == ("ann-short", "band-1", "ben-both", "gone", "odd")
-    assert inspect.run([str(out), "--check"]) == 0
-    for number, name in enumerate(index.songs[:3]):
-        family = "train_backing" if name == "band-1" else "train"
-        (found,) = [r for r in dataset.examples(out, family) if r["song_index"] == number]
-        earlier = schema.DatasetIndex.load(corpus.records).songs.index(name)
-        (before,) = [
-            r for r in dataset.examples(corpus.records, family) if r["song_index"] == earlier
-        ]
-        for field in schema.SPEC_STRINGS:
-            assert found[field].numpy() == before[field].numpy()
-    # A build that succeeds takes the list of an earlier one away.
-    (tmp_path / "m.csv").write_text("\n".join(lines[:4]) + "\n")
-    shutil.rmtree(out)
-    assert build.run(argv) == 0
-    assert not (tmp_path / "out.failed.csv").exists()
-
-
-def test_a_folder_that_is_not_empty_is_left_alone(rows, corpus, tmp_path):
-    (tmp_path / "out").mkdir()
-    (tmp_path / "out" / "thesis.txt").write_text("mine")
-    with pytest.raises(DataError, match="is not empty"):
-        build.build(few(rows, "ann-short"), tmp_path / "out", 2, corpus.cache, 1)
-    assert [p.name for p in (tmp_path / "out").iterdir()] == ["thesis.txt"]
-    assert [p.name for p in tmp_path.iterdir()] == ["out"]
-
-
-def test_an_empty_folder_and_remains_of_an_interrupted_build_are_no_hindrance(
-    rows, corpus, tmp_path
-):
-    (tmp_path / "out").mkdir()
-    (tmp_path / "out.partial").mkdir()
-    (tmp_path / "out.partial" / "train-00000-of-00001.tfrecord").write_text("remains")
-    index = build.build(few(rows, "ann-short", "band-1"), tmp_path / "out", 1, corpus.cache, 1)
-    assert schema.DatasetIndex.load(tmp_path / "out") == index
-    assert len(list(dataset.examples(tmp_path / "out", "train"))) == 1
-    assert [p.name for p in tmp_path.iterdir()] == ["out"]
-
-
-def test_no_audible_training_voice(rows, corpus, tmp_path):
-    silent = tmp_path / "silent.wav"
-    soundfile.write(silent, np.zeros(16_000), harness.RATE)
-    quiet = dataclasses.replace(rows["ann-short"], vocals=silent)
-    with pytest.raises(DataError, match="no audible vocal frame"):
-        build.build([quiet, rows["band-1"]], tmp_path / "out", 1, None, 1)
-    assert [p.name for p in tmp_path.iterdir()] == ["silent.wav"]
 
 
 def test_loud_music_is_not_clipped(rows, corpus, tmp_path):
@@ -285,34 +176,18 @@ def test_loud_music_is_not_clipped(rows, corpus, tmp_path):
         np.testing.assert_allclose(song.backing, music * (0.99 / np.abs(music).max()), rtol=1e-5)
 
 
-def test_command_line(corpus, manifest_file, tmp_path, capsys):
-    argv = [f"--manifest={manifest_file}", f"--output_dir={tmp_path / 'records'}"]
-    argv += ["--num_shards=2", "--workers=1", f"--cache_dir={corpus.cache}"]
-    assert build.run(argv) == 0
-    assert "9 songs, 2 singers" in capsys.readouterr().out
-    assert digest(tmp_path / "records") == digest(corpus.records)
-    assert "is not empty" in harness.one_line_error(build.run, argv, capsys)
-    line = harness.one_line_error(build.run, argv[:1], capsys)
-    assert "--output_dir" in line
-
-
-@pytest.mark.parametrize(
-    ("flag", "words"),
-    [
-        ("--num_shrads=3", "unknown flag --num_shrads (did you mean --num_shards?)"),
-        ("--runer=FlinkRunner", "unknown flag --runer (did you mean --runner?)"),
-        ("extra", "unexpected argument 'extra'"),
-        ("--runner=NoSuchRunner", "the pipeline failed: "),
-        ("--runner=no.such.Runner", "the engine cannot be loaded: "),
-    ],
-)
-def test_flags_that_neither_program_nor_beam_knows(
-    flag, words, corpus, manifest_file, tmp_path, capsys
-):
-    argv = [f"--manifest={manifest_file}", f"--output_dir={tmp_path / 'records'}", flag]
-    line = harness.one_line_error(build.run, [*argv, f"--cache_dir={corpus.cache}"], capsys)
-    assert words in line
-    assert list(tmp_path.iterdir()) == []
+def test_data_sets_without_the_newer_statistics_are_read(corpus, index, tmp_path):
+    """As the first builds wrote dataset.json."""
+    values = json.loads((corpus.records / "dataset.json").read_text())
+    del values["failed"]
+    values["statistics"] = {name: values["statistics"][name] for name in ("mean", "std")}
+    (tmp_path / "dataset.json").write_text(json.dumps(values))
+    old = schema.DatasetIndex.load(tmp_path)
+    assert (old.statistics.mean, old.statistics.std) == (
+        index.statistics.mean,
+        index.statistics.std,
+    )
+    assert old.statistics.voiced is None and old.failed == () and old.counts == index.counts
 
 
 def test_damaged_analyses_are_made_again(corpus, rows, tmp_path):
@@ -326,81 +201,3 @@ def test_damaged_analyses_are_made_again(corpus, rows, tmp_path):
         again = songs.analyse_cached(audio, tmp_path)
         np.testing.assert_array_equal(again.stacked, expected.stacked)
         assert [p.read_bytes() for p in tmp_path.iterdir()] == [whole]
-
-
-@pytest.fixture
-def long_manifest(tmp_path):
-    """Nine songs, one of which takes several seconds to analyse; no cache knows them."""
-    lines = ["song_id,singer,vocals,backing,split", "music,,,music.wav,train"]
-    soundfile.write(tmp_path / "music.wav", harness.band(2.0, 5), harness.RATE)
-    for number in range(8):
-        audio = harness.sung(25.0 if number == 4 else 1.0, 200.0 + number, seed=50 + number)
-        soundfile.write(tmp_path / f"{number}.wav", audio, harness.RATE)
-        lines.append(f"s{number},ann,{number}.wav,,train")
-    path = tmp_path / "manifest.csv"
-    path.write_text("\n".join(lines) + "\n")
-    return path
-
-
-def start(path, output, workers):
-    """A build in a process of its own."""
-    command = [sys.executable, "-m", "tfrecords.build", f"--manifest={path}", "--num_shards=3"]
-    return subprocess.Popen(
-        [*command, f"--output_dir={output}", f"--workers={workers}"],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        cwd=Path(__file__).parent.parent,
-    )
-
-
-def children_of(process):
-    """Worker processes below a process."""
-    done = subprocess.run(["ps", "-eo", "pid,args"], capture_output=True, text=True, check=True)
-    mark = f"tfrecords.worker {process.pid} "
-    return [line for line in done.stdout.splitlines() if mark in line]
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    ("number", "code"), [(signal.SIGTERM, 143), (signal.SIGKILL, -signal.SIGKILL)]
-)
-def test_a_build_that_was_killed_goes_on_to_the_same_bytes(long_manifest, tmp_path, number, code):
-    undisturbed = tmp_path / "undisturbed"
-    build.build(manifest.read_manifest(long_manifest), undisturbed, 3, None, 1)
-    output, cache = tmp_path / "out", tmp_path / "out.cache"
-    process = start(long_manifest, output, 2)
-    until = time.monotonic() + 120
-    while len(list(cache.glob("*.npz"))) < 2 and time.monotonic() < until:
-        time.sleep(0.1)
-    process.send_signal(number)
-    _, err = process.communicate(timeout=60)
-    assert process.returncode == code
-    assert err.count("\n") == (0 if number == signal.SIGKILL else 1), err
-    until = time.monotonic() + 30
-    while children_of(process) and time.monotonic() < until:
-        time.sleep(0.2)
-    assert not children_of(process), "workers go on without their parent"
-    # Nothing that looks finished, and some analyses are kept.
-    assert not output.exists() and not (tmp_path / "out.partial" / "dataset.json").exists()
-    kept = {path: path.stat().st_mtime_ns for path in cache.glob("*.npz")}
-    assert 2 <= len(kept) < 8
-    again = start(long_manifest, output, 2)
-    while again.poll() is None and not output.exists():
-        for path, before in kept.items():
-            assert not path.exists() or path.stat().st_mtime_ns == before, "analysed again"
-        time.sleep(0.2)
-    out, err = again.communicate(timeout=200)
-    assert again.returncode == 0 and err == "", err
-    assert digest(output) == digest(undisturbed)
-    left = {p.name for p in tmp_path.iterdir() if p.is_dir()}
-    assert left == {"undisturbed", "out"}
-
-
-def test_command_line_names_missing_audio_before_it_starts(manifest_file, tmp_path, capsys):
-    text = manifest_file.read_text().replace("band-3.wav", "gone.wav")
-    (tmp_path / "m.csv").write_text(text.replace(",ann-", f",{manifest_file.parent}/ann-"))
-    argv = [f"--manifest={tmp_path / 'm.csv'}", f"--output_dir={tmp_path / 'records'}"]
-    line = harness.one_line_error(build.run, argv, capsys)
-    assert "audio files are missing" in line and str(tmp_path) in line
-    assert not (tmp_path / "records").exists()

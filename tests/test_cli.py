@@ -85,6 +85,16 @@ def test_flags_and_inputs_in_any_order(tmp_path):
     assert seen[1] == (["d"], {**values, "input": [], "steps": 10, "rate": 0.5})
 
 
+def test_a_program_may_pass_flags_on():
+    seen = []
+    program, run = make_program(
+        lambda args: seen.append((args, program.flags.steps)), passes_flags_on=True
+    )
+    assert run("a", "--runner=Some", "--steps=3", "--other") == 0
+    assert seen == [(["a", "--runner=Some", "--other"], 3)]
+    assert run("--steps=many") == 1
+
+
 @pytest.mark.parametrize(
     "argument, message",
     [

@@ -38,6 +38,9 @@ def test_the_figures_of_the_corpus(corpus, capsys):
     assert lines["ann"][-2:] == ["2", "songs"] and "1 voices have their own music" in out
     index = schema.DatasetIndex.load(corpus.records)
     assert f"c0 {index.statistics.mean[0]:.2f} ({index.statistics.std[0]:.2f})" in out
+    found = index.statistics
+    assert f"range of c0 {found.minimum[0]:.2f} to {found.maximum[0]:.2f}" in out
+    assert f"c0 of voiced frames {found.voiced.mean[0]:.2f} ({found.voiced.std[0]:.2f})" in out
     low, middle, high = (
         int(v.split(" Hz")[0].split()[-1]) for v in out.split("f0:")[1].split(",")[:3]
     )

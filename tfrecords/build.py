@@ -97,7 +97,8 @@ def build(
     files = tf.io.gfile
     check_splits(rows)
     output_dir = manifest.location(output_dir).rstrip("/")
-    if files.exists(output_dir) and files.listdir(output_dir):
+    there = files.exists(output_dir)
+    if there and files.listdir(output_dir):
         raise DataError(f"{output_dir} is not empty; choose another --output_dir")
     rows = sorted(rows, key=lambda row: row.song_id)
     singers = sorted({r.singer for r in rows if r.vocals is not None and r.split == "train"})
@@ -120,8 +121,9 @@ def build(
         _remove(f"{partial}/songs", f"{partial}/{pipeline.RESULT_NAME}")
         with files.GFile(f"{partial}/{schema.INDEX_NAME}", "w") as file:
             file.write(index.to_json())
-        _remove(output_dir)
-        files.rename(partial, output_dir)
+        if there:
+            files.rmtree(output_dir)
+        _move(partial, output_dir)
     except BaseException:
         _remove(partial)
         raise
@@ -179,6 +181,24 @@ def _longest_first(elements: list[dict], rows: list[manifest.Row]) -> list[dict]
             return 0  # what is wrong with it is said when it is read
 
     return [elements[i] for i in sorted(range(len(rows)), key=lambda i: -size(rows[i]))]
+
+
+def _move(partial: str, output_dir: str) -> None:
+    """Gives the finished folder its name.
+
+    Stores of objects cannot rename folders: there the index, without which nothing is a data set,
+    is moved last.
+    """
+    import tensorflow as tf
+
+    files = tf.io.gfile
+    if not manifest.is_remote(output_dir):
+        files.rename(partial, output_dir)
+        return
+    files.makedirs(output_dir)
+    for name in sorted(files.listdir(partial), key=lambda name: name == schema.INDEX_NAME):
+        files.rename(f"{partial}/{name}", f"{output_dir}/{name}", overwrite=True)
+    files.rmtree(partial)
 
 
 def _remove(*paths: str) -> None:

@@ -163,6 +163,11 @@ def _statistics_lines(index: schema.DatasetIndex, summary: Summary) -> list[str]
     lines.append(
         f"  c6 to c{size - 1}: deviations {std[6:size].min():.3f} to {std[6:size].max():.3f}"
     )
+    if index.statistics.minimum:
+        low, high = index.statistics.minimum, index.statistics.maximum
+        lines.append(f"  range of c0 {low[0]:.2f} to {high[0]:.2f}")
+    if voiced := index.statistics.voiced:
+        lines.append(f"  c0 of voiced frames {voiced.mean[0]:.2f} ({voiced.std[0]:.2f})")
     if summary.f0:
         f0 = np.repeat(list(summary.f0), list(summary.f0.values()))
         low, middle, high = np.percentile(f0, (1, 50, 99))

@@ -20,10 +20,10 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import apache_beam as beam
-import grpc
 import tensorflow as tf
 from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.runners.portability.fn_api_runner import fn_runner
+from apache_beam.runners.runner import create_runner
 from apache_beam.transforms import environments
 
 from sep_tf import cli, world
@@ -34,6 +34,9 @@ from tfrecords import manifest, schema, songs
 AUDIO = AudioConfig()
 RESULT_NAME = "result.json"
 _COPY_BYTES = 1 << 22
+_OWN_RUNNER = "FnApiRunner"
+# Engines that Beam has no short name for.
+_ALIASES = {"DaskRunner": "apache_beam.runners.dask.dask_runner.DaskRunner"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -159,6 +162,13 @@ def chain(pipeline: beam.Pipeline, elements: list[dict[str, Any]], plan: Plan) -
     )
 
 
+def _parsed(beam_flags: Sequence[str]) -> dict[str, str]:
+    """Values by the flags' names, and always the engine's name as Beam knows it."""
+    given = dict(flag[2:].partition("=")[::2] for flag in beam_flags)
+    runner = given.get("runner", _OWN_RUNNER)
+    return given | {"runner": _ALIASES.get(runner, runner)}
+
+
 def _start(
     elements: list[dict[str, Any]],
     plan: Plan,
@@ -171,13 +181,14 @@ def _start(
     Without --runner that is Beam's FnApiRunner: DirectRunner would try to download another engine
     first. Its processes are ours (see `worker`); one worker needs no process of its own.
     """
-    given = dict(flag[2:].partition("=")[::2] for flag in beam_flags)
+    given = _parsed(beam_flags)
     runner = None
-    if given.get("runner", "FnApiRunner") == "FnApiRunner":
-        workers = int(given.pop("direct_num_workers", workers))
+    if given["runner"] == _OWN_RUNNER:
+        # As Beam has it, 0 is all cores.
+        workers = int(given.pop("direct_num_workers", workers)) or os.cpu_count() or 1
         default = "multi_processing" if workers > 1 else "in_memory"
         mode = given.pop("direct_running_mode", default)
-        given |= {"runner": "FnApiRunner", "direct_num_workers": str(workers)}
+        given["direct_num_workers"] = str(workers)
         environment = None
         if mode == "multi_processing":
             words = [sys.executable, "-m", "tfrecords.worker", str(os.getpid()), alive_file]
@@ -196,13 +207,18 @@ def _start(
 
 
 def check_flags(beam_flags: Sequence[str], own: Iterable[str]) -> None:
-    """Raises UsageError for arguments that are no flags of Beam.
+    """Raises UsageError for arguments that are no flags of Beam, DataError for unknown engines.
 
     Args:
       beam_flags: arguments that the program does not know.
       own: the program's flags, to suggest.
     """
     known = set(own)
+    try:
+        # Engines bring flags of their own with their modules.
+        create_runner(_parsed(beam_flags)["runner"])
+    except (ImportError, AttributeError, ValueError) as error:
+        raise DataError(f"the engine cannot be loaded: {error}") from error
     for group in PipelineOptions.__subclasses__():
         parser = _FlagNames()
         group._add_argparse_args(parser)
@@ -223,6 +239,9 @@ class _FlagNames:
 
     def add_argument(self, *names: str, **_: Any) -> None:
         self.names |= {name.lstrip("-") for name in names}
+
+    def add_mutually_exclusive_group(self, **_: Any) -> "_FlagNames":
+        return self
 
     def add_value_provider_argument(self, *names: str, **_: Any) -> None:
         self.add_argument(*names)
@@ -261,7 +280,8 @@ def _explained(error: BaseException) -> BaseException:
     """What the user is told of an engine that cannot be loaded or reached, or that failed."""
     if isinstance(error, ImportError):
         return DataError(f"the engine cannot be loaded: {error}")
-    if isinstance(error, RuntimeError | ValueError | OSError | grpc.RpcError):
+    from_grpc = type(error).__module__.startswith("grpc")
+    if from_grpc or isinstance(error, RuntimeError | ValueError | OSError):
         lines = [line for line in str(error).splitlines() if line.strip()]
         return DataError(f"the pipeline failed: {lines[-1] if lines else type(error).__name__}")
     return error

@@ -1,0 +1,312 @@
+"""Builds as a whole: complete or not at all, the same bytes however and wherever they run."""
+
+import csv
+import dataclasses
+import hashlib
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import tensorflow as tf
+
+from sep_tf import world
+from sep_tf.errors import DataError
+from tests import harness
+from tests.conftest import VOICES
+from tfrecords import build, dataset, inspect, manifest, schema
+
+
+@pytest.fixture(scope="module")
+def rows(manifest_file):
+    return {row.song_id: row for row in manifest.read_manifest(manifest_file)}
+
+
+def digest(folder):
+    """Name and content of every file."""
+    return {p.name: hashlib.sha256(p.read_bytes()).hexdigest() for p in folder.iterdir()}
+
+
+def test_a_second_build_gives_the_same_bytes_without_analysis(
+    corpus, manifest_file, tmp_path, monkeypatch
+):
+    """Two workers, rows in another order, analyses from the cache: the same records."""
+    monkeypatch.setattr(world, "analyse", lambda audio: pytest.fail("analysed again"))
+    before = {path: path.stat().st_mtime_ns for path in corpus.cache.iterdir()}
+    assert len(before) == len(VOICES) and all(p.suffix == ".npz" for p in before)
+    rows = manifest.read_manifest(manifest_file)[::-1]
+    seen = []
+    build.build(
+        rows, tmp_path / "again", 2, corpus.cache, 2, lambda done, total: seen.append((done, total))
+    )
+    assert digest(tmp_path / "again") == digest(corpus.records)
+    assert {path: path.stat().st_mtime_ns for path in corpus.cache.iterdir()} == before
+    assert seen[-1] == (len(rows), len(rows)) and seen == sorted(seen)
+
+
+def few(rows, *names):
+    return [rows[name] for name in names]
+
+
+@pytest.mark.parametrize("content", [None, b"", b"RIFF this is no audio"])
+def test_a_song_that_cannot_be_read(rows, corpus, tmp_path, content):
+    bad = tmp_path / "bad.wav"
+    if content is not None:
+        bad.write_bytes(content)
+    listed = few(rows, "ann-short", "band-1")
+    listed.append(dataclasses.replace(rows["ann-valid"], song_id="broken one", vocals=bad))
+    with pytest.raises(DataError) as error:
+        build.build(listed, tmp_path / "out", 2, corpus.cache, 1)
+    assert "song 'broken one'" in str(error.value) and str(bad) in str(error.value)
+    assert [p.name for p in tmp_path.iterdir() if p != bad] == ["out.failed.csv"]
+    with (tmp_path / "out.failed.csv").open(newline="") as file:
+        ((song, why),) = list(csv.reader(file))[1:]
+    assert song == "broken one" and str(bad) in why
+
+
+def test_songs_that_fail_can_be_left_out(corpus, rows, tmp_path, capsys):
+    """The others get the records they would have had, and the data set says who is missing."""
+    lines = ["song_id,singer,vocals,backing,split"]
+    for song in ("ann-short", "ben-both", "band-1"):
+        row = rows[song]
+        lines.append(f"{song},{row.singer},{row.vocals or ''},{row.backing or ''},{row.split}")
+    lines += ["gone,ann,gone.wav,,train", "odd,,,odd.wav,train"]
+    (tmp_path / "odd.wav").write_text("no audio")
+    (tmp_path / "m.csv").write_text("\n".join(lines) + "\n")
+    out = tmp_path / "out"
+    argv = [f"--manifest={tmp_path / 'm.csv'}", f"--output_dir={out}", "--num_shards=2"]
+    argv += ["--workers=1", f"--cache_dir={corpus.cache}"]
+    assert "gone.wav" in harness.one_line_error(build.run, argv, capsys)
+    assert build.run([*argv, "--skip_bad"]) == 0
+    said = capsys.readouterr()
+    assert "3 songs, 2 singers" in said.out
+    assert "2 songs failed" in said.err and str(tmp_path / "out.failed.csv") in said.err
+    index = schema.DatasetIndex.load(out)
+    assert index.failed == ("gone", "odd")
+    assert index.songs == ("ann-short", "band-1", "ben-both", "gone", "odd")
+    assert inspect.run([str(out), "--check"]) == 0
+    for number, name in enumerate(index.songs[:3]):
+        family = "train_backing" if name == "band-1" else "train"
+        (found,) = [r for r in dataset.examples(out, family) if r["song_index"] == number]
+        earlier = schema.DatasetIndex.load(corpus.records).songs.index(name)
+        (before,) = [
+            r for r in dataset.examples(corpus.records, family) if r["song_index"] == earlier
+        ]
+        for field in schema.SPEC_STRINGS:
+            assert found[field].numpy() == before[field].numpy()
+    # A build that succeeds takes the list of an earlier one away.
+    (tmp_path / "m.csv").write_text("\n".join(lines[:4]) + "\n")
+    shutil.rmtree(out)
+    assert build.run(argv) == 0
+    assert not (tmp_path / "out.failed.csv").exists()
+
+
+def test_a_folder_that_is_not_empty_is_left_alone(rows, corpus, tmp_path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "thesis.txt").write_text("mine")
+    with pytest.raises(DataError, match="is not empty"):
+        build.build(few(rows, "ann-short"), tmp_path / "out", 2, corpus.cache, 1)
+    assert [p.name for p in (tmp_path / "out").iterdir()] == ["thesis.txt"]
+    assert [p.name for p in tmp_path.iterdir()] == ["out"]
+
+
+def test_an_empty_folder_and_remains_of_an_interrupted_build_are_no_hindrance(
+    rows, corpus, tmp_path
+):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out.partial").mkdir()
+    (tmp_path / "out.partial" / "train-00000-of-00001.tfrecord").write_text("remains")
+    index = build.build(few(rows, "ann-short", "band-1"), tmp_path / "out", 1, corpus.cache, 1)
+    assert schema.DatasetIndex.load(tmp_path / "out") == index
+    assert len(list(dataset.examples(tmp_path / "out", "train"))) == 1
+    assert [p.name for p in tmp_path.iterdir()] == ["out"]
+
+
+def test_no_audible_training_voice(rows, corpus, tmp_path):
+    silent = tmp_path / "silent.wav"
+    soundfile.write(silent, np.zeros(16_000), harness.RATE)
+    quiet = dataclasses.replace(rows["ann-short"], vocals=silent)
+    with pytest.raises(DataError, match="no audible vocal frame"):
+        build.build([quiet, rows["band-1"]], tmp_path / "out", 1, None, 1)
+    assert [p.name for p in tmp_path.iterdir()] == ["silent.wav"]
+
+
+def test_command_line(corpus, manifest_file, tmp_path, capsys):
+    argv = [f"--manifest={manifest_file}", f"--output_dir={tmp_path / 'records'}"]
+    argv += ["--num_shards=2", "--workers=1", f"--cache_dir={corpus.cache}"]
+    assert build.run(argv) == 0
+    assert "9 songs, 2 singers" in capsys.readouterr().out
+    assert digest(tmp_path / "records") == digest(corpus.records)
+    assert "is not empty" in harness.one_line_error(build.run, argv, capsys)
+    line = harness.one_line_error(build.run, argv[:1], capsys)
+    assert "--output_dir" in line
+
+
+@pytest.mark.parametrize(
+    ("flag", "words"),
+    [
+        ("--num_shrads=3", "unknown flag --num_shrads (did you mean --num_shards?)"),
+        ("--runer=FlinkRunner", "unknown flag --runer (did you mean --runner?)"),
+        ("extra", "unexpected argument 'extra'"),
+        ("--runner=NoSuchRunner", "the engine cannot be loaded: "),
+        ("--direct_num_workers=few", "the pipeline failed: invalid literal for int()"),
+        ("--runner=no.such.Runner", "the engine cannot be loaded: "),
+    ],
+)
+def test_flags_that_neither_program_nor_beam_knows(
+    flag, words, corpus, manifest_file, tmp_path, capsys
+):
+    argv = [f"--manifest={manifest_file}", f"--output_dir={tmp_path / 'records'}", flag]
+    line = harness.one_line_error(build.run, [*argv, f"--cache_dir={corpus.cache}"], capsys)
+    assert words in line
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_another_file_system(corpus, rows, tmp_path):
+    """Audio, cache and records in TensorFlow's file system in memory: the same bytes."""
+    files = tf.io.gfile
+    for name in ("ann-short", "band-1"):
+        path = rows[name].vocals or rows[name].backing
+        with files.GFile(f"ram://songs/{name}.wav", "wb") as file:
+            file.write(path.read_bytes())
+    (tmp_path / "m.csv").write_text(
+        "song_id,singer,vocals,backing,split\n"
+        "ann-short,ann,ram://songs/ann-short.wav,,train\n"
+        "band-1,,,ram://songs/band-1.wav,train\n"
+    )
+    remote = manifest.read_manifest(tmp_path / "m.csv")
+    manifest.write_manifest(tmp_path / "again.csv", remote)
+    assert manifest.read_manifest(tmp_path / "again.csv") == remote
+    assert "ram://songs/band-1.wav" in (tmp_path / "again.csv").read_text()
+    build.build(remote, "ram://made/records", 2, "ram://made/cache", 1)
+    build.build(few(rows, "ann-short", "band-1"), tmp_path / "records", 2, None, 1)
+    names = files.listdir("ram://made/records")
+    assert sorted(names) == sorted(p.name for p in (tmp_path / "records").iterdir())
+    for name in names:
+        with files.GFile(f"ram://made/records/{name}", "rb") as file:
+            assert file.read() == (tmp_path / "records" / name).read_bytes()
+    assert len(files.listdir("ram://made/cache")) == 1
+    assert sorted(files.listdir("ram://made")) == ["cache", "records"]
+    gone = dataclasses.replace(remote[0], vocals=Path("ram://songs/gone.wav"))
+    with pytest.raises(DataError, match="ram://songs/gone.wav"):
+        build.build([gone], "ram://made/other", 1, None, 1)
+
+
+_DASK = """
+import sys
+from dask.distributed import LocalCluster
+from tfrecords import build
+if __name__ == "__main__":
+    quiet = {"dashboard_address": None, "silence_logs": 50}
+    with LocalCluster(n_workers=2, threads_per_worker=1, processes=True, **quiet) as cluster:
+        flag = f"--dask_client_address={cluster.scheduler_address}"
+        sys.exit(build.run([*sys.argv[1:], "--runner=DaskRunner", flag]))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("engine", ["portable", "dask"])
+def test_other_engines_give_the_same_bytes(engine, corpus, manifest_file, tmp_path):
+    root = Path(__file__).parent.parent
+    argv = [f"--manifest={manifest_file}", f"--output_dir={tmp_path / 'records'}", "--num_shards=2"]
+    if engine == "dask":
+        pytest.importorskip("dask.distributed", reason="needs apache-beam[dask]")
+        (tmp_path / "program.py").write_text(_DASK)
+        command = [sys.executable, tmp_path / "program.py", *argv]
+    else:
+        flags = ["--runner=PortableRunner", "--job_endpoint=embed", "--environment_type=LOOPBACK"]
+        command = [sys.executable, "-m", "tfrecords.build", *argv, *flags]
+    done = subprocess.run(
+        command,
+        cwd=root,
+        env=os.environ | {"PYTHONPATH": str(root)},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr
+    assert digest(tmp_path / "records") == digest(corpus.records)
+
+
+@pytest.fixture
+def long_manifest(tmp_path):
+    """Nine songs, one of which takes several seconds to analyse; no cache knows them."""
+    lines = ["song_id,singer,vocals,backing,split", "music,,,music.wav,train"]
+    soundfile.write(tmp_path / "music.wav", harness.band(2.0, 5), harness.RATE)
+    for number in range(8):
+        audio = harness.sung(25.0 if number == 4 else 1.0, 200.0 + number, seed=50 + number)
+        soundfile.write(tmp_path / f"{number}.wav", audio, harness.RATE)
+        lines.append(f"s{number},ann,{number}.wav,,train")
+    path = tmp_path / "manifest.csv"
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
+
+def start(path, output, workers):
+    """A build in a process of its own."""
+    command = [sys.executable, "-m", "tfrecords.build", f"--manifest={path}", "--num_shards=3"]
+    return subprocess.Popen(
+        [*command, f"--output_dir={output}", f"--workers={workers}"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=Path(__file__).parent.parent,
+    )
+
+
+def children_of(process):
+    """Worker processes below a process."""
+    done = subprocess.run(["ps", "-eo", "pid,args"], capture_output=True, text=True, check=True)
+    mark = f"tfrecords.worker {process.pid} "
+    return [line for line in done.stdout.splitlines() if mark in line]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGTERM, 143), (signal.SIGKILL, -signal.SIGKILL)]
+)
+def test_a_build_that_was_killed_goes_on_to_the_same_bytes(long_manifest, tmp_path, number, code):
+    undisturbed = tmp_path / "undisturbed"
+    build.build(manifest.read_manifest(long_manifest), undisturbed, 3, None, 1)
+    output, cache = tmp_path / "out", tmp_path / "out.cache"
+    process = start(long_manifest, output, 2)
+    until = time.monotonic() + 120
+    while len(list(cache.glob("*.npz"))) < 2 and time.monotonic() < until:
+        time.sleep(0.1)
+    process.send_signal(number)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == code
+    assert err.count("\n") == (0 if number == signal.SIGKILL else 1), err
+    until = time.monotonic() + 30
+    while children_of(process) and time.monotonic() < until:
+        time.sleep(0.2)
+    assert not children_of(process), "workers go on without their parent"
+    # Nothing that looks finished, and some analyses are kept.
+    assert not output.exists() and not (tmp_path / "out.partial" / "dataset.json").exists()
+    kept = {path: path.stat().st_mtime_ns for path in cache.glob("*.npz")}
+    assert 2 <= len(kept) < 8
+    again = start(long_manifest, output, 2)
+    while again.poll() is None and not output.exists():
+        for path, before in kept.items():
+            assert not path.exists() or path.stat().st_mtime_ns == before, "analysed again"
+        time.sleep(0.2)
+    out, err = again.communicate(timeout=200)
+    assert again.returncode == 0 and err == "", err
+    assert digest(output) == digest(undisturbed)
+    left = {p.name for p in tmp_path.iterdir() if p.is_dir()}
+    assert left == {"undisturbed", "out"}
+
+
+def test_command_line_names_missing_audio_before_it_starts(manifest_file, tmp_path, capsys):
+    text = manifest_file.read_text().replace("band-3.wav", "gone.wav")
+    (tmp_path / "m.csv").write_text(text.replace(",ann-", f",{manifest_file.parent}/ann-"))
+    argv = [f"--manifest={tmp_path / 'm.csv'}", f"--output_dir={tmp_path / 'records'}"]
+    line = harness.one_line_error(build.run, argv, capsys)
+    assert "audio files are missing" in line and str(tmp_path) in line
+    assert not (tmp_path / "records").exists()
