@@ -4,6 +4,8 @@ Stateless: what an example becomes depends on its seed alone, so that a resumed 
 """
 
 import dataclasses
+import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -56,16 +58,13 @@ class Phrase:
 
     def audio(self, pcm: tf.Tensor) -> tf.Tensor:
         """PCM16 bytes of a piece with margins -> float32 [(frames - 1) * hop + 2 * margin]."""
-        samples = tf.cast(tf.io.decode_raw(pcm, tf.int16), tf.float32) / 32767.0
         length = (self.frames - 1) * AUDIO.hop_length + 2 * RECORD.margin
         # Whole units of output samples come from whole units of input samples.
         blocks = -(-length // playback.UNITS)
         first = self.start * AUDIO.hop_length + (
             RECORD.margin // playback.UNITS * (playback.UNITS - self.units)
         )
-        index = first + tf.range(blocks * self.units)
-        inside = (index >= 0) & (index < tf.size(samples))
-        piece = tf.where(inside, tf.gather(samples, tf.where(inside, index, 0)), 0.0)
+        piece = _samples(pcm, first, blocks * self.units)
         out = blocks * playback.UNITS
         played = tf.cond(
             tf.equal(self.units, playback.UNITS),
@@ -74,16 +73,34 @@ class Phrase:
         )
         return tf.ensure_shape(played[:length], [length])
 
-    def rows(self, values: tf.Tensor, fill: np.ndarray) -> tf.Tensor:
-        """values [T, ...] at the phrase's frames, `fill` beyond the piece."""
+    def rows(
+        self,
+        values: tf.Tensor,
+        fill: np.ndarray,
+        change: Callable[[tf.Tensor], tf.Tensor] = tf.identity,
+    ) -> tf.Tensor:
+        """values [T, ...] at the phrase's frames, changed; `fill` beyond the piece."""
         position = tf.cast(self.start, tf.float32) + tf.range(self.frames, dtype=tf.float32) * (
             self.speed
         )
         index = tf.cast(tf.round(position), tf.int32)
         inside = index < tf.shape(values)[0]
-        rows = tf.gather(values, tf.where(inside, index, 0))
+        rows = change(tf.gather(values, tf.where(inside, index, 0)))
         shape = [self.frames] + [1] * (values.shape.rank - 1)
         return tf.where(tf.reshape(inside, shape), rows, tf.constant(fill, values.dtype))
+
+
+def _samples(pcm: tf.Tensor, first: tf.Tensor, count: tf.Tensor) -> tf.Tensor:
+    """PCM16 bytes -> float32 [count] from sample `first` on, zeros outside.
+
+    Only the bytes that are wanted are decoded: a piece is six times as long as a phrase.
+    """
+    size = tf.strings.length(pcm) // 2
+    low, high = (tf.clip_by_value(at, 0, size) for at in (first, first + count))
+    inner = tf.io.decode_raw(tf.strings.substr(pcm, 2 * low, 2 * (high - low)), tf.int16)
+    before = tf.clip_by_value(-first, 0, count)
+    after = count - before - (high - low)
+    return tf.pad(tf.cast(inner, tf.float32) / 32767.0, [[before, after]])
 
 
 def cut_phrase(
@@ -191,7 +208,8 @@ def _targets(
     """Features [frames, 64] of a phrase after a gain and an equalisation that adds `change`."""
     features = tf.reshape(tf.io.decode_raw(voice["features"], tf.float32), [-1, AUDIO.feature_size])
     matrix, offset = playback.feature_maps(phrase.units)
-    features = phrase.rows(features @ matrix + offset + change, _SILENCE.stacked)
+    # Of the phrase's frames alone: a piece has six times as many.
+    features = phrase.rows(features, _SILENCE.stacked, lambda rows: rows @ matrix + offset + change)
     silent_c0 = float(_SILENCE.envelope[0, 0])
     c0 = tf.maximum(features[:, :1] + 2.0 * tf.math.log(gain), silent_c0)
     return tf.concat([c0, features[:, 1:]], axis=1)
@@ -200,5 +218,11 @@ def _targets(
 def frame_power(audio: tf.Tensor, frames: int) -> tf.Tensor:
     """Mean square of the 1024 samples around each frame of audio with margins, [frames]."""
     skip = RECORD.margin - AUDIO.fft_length // 2
-    windows = tf.signal.frame(audio[skip:], AUDIO.fft_length, AUDIO.hop_length)[:frames]
-    return tf.reduce_mean(windows**2, axis=-1)
+    # Windows overlap sixfold: squares are added up once, in blocks that windows and hops divide.
+    block = math.gcd(AUDIO.fft_length, AUDIO.hop_length)
+    length = AUDIO.fft_length + (frames - 1) * AUDIO.hop_length
+    squares = tf.reshape(audio[skip : skip + length] ** 2, [-1, block])
+    windows = tf.signal.frame(
+        tf.reduce_sum(squares, axis=-1), AUDIO.fft_length // block, AUDIO.hop_length // block
+    )
+    return tf.reduce_sum(windows, axis=-1) / AUDIO.fft_length
