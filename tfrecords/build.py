@@ -107,10 +107,9 @@ def build(
     files.makedirs(f"{partial}/songs")
     try:
         plan = pipeline.Plan(partial, cache_dir and manifest.location(cache_dir))
+        number = {singer: i for i, singer in enumerate(singers)}
         elements = [
-            pipeline.song_element(
-                i, row, singers.index(row.singer) if row.singer in singers else -1, num_shards
-            )
+            pipeline.song_element(i, row, number.get(row.singer, -1), num_shards)
             for i, row in enumerate(rows)
         ]
         with _Watch(f"{partial}/songs", len(rows), progress):
