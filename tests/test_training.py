@@ -246,7 +246,7 @@ def test_command_line_on_records(corpus, tmp_path, capsys, quick):
 
 def test_a_record_that_is_damaged_inside(corpus, tmp_path, capsys, quick):
     folder = tmp_path / "records"
-    shutil.copytree(corpus.folder, folder)
+    shutil.copytree(corpus.records, folder)
     for shard in folder.glob("train-*.tfrecord"):
         content = bytearray(shard.read_bytes())
         if content:
