@@ -100,7 +100,11 @@ def run(tmp_path_factory) -> Run:
             name, model_dir, harness.one_batch, steps=40, validate_every=10, learning_rate=1e-2
         )
         stage = trainer.stage
-        kept = {"encoder": lambda s: s.teacher, "sin": lambda s: s.model.encoder}.get(name)
+        kept = {
+            "encoder": lambda s: s.teacher,
+            "sdn": lambda s: s.model.encoder,
+            "sin": lambda s: s.model.encoder,
+        }.get(name)
         before = harness.weights(kept(stage)) if kept else []
         trainer.run()
         done.frozen[name] = (before, harness.weights(kept(stage)) if kept else [])

@@ -19,7 +19,7 @@ from sep_tf.training import loop, stages
 from tests import harness
 from tfrecords import dataset
 
-NAMES = ("autovc", "encoder", "sin", "f0")
+NAMES = train.ORDER
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -29,9 +29,9 @@ def test_every_stage_learns_a_batch_by_heart(run, name):
     assert losses[-1] < 0.8 * losses[0], losses
 
 
-@pytest.mark.parametrize("name", ["encoder", "sin"])
+@pytest.mark.parametrize("name", ["encoder", "sdn", "sin"])
 def test_what_is_frozen_stays_bit_identical(run, name):
-    """The teacher in `encoder`, the mixture encoder in `sin`: weights and batch statistics."""
+    """The teacher in `encoder`, the mixture encoder in `sdn`, `sin`: batch statistics as well."""
     before, after = run.frozen[name]
     assert len(before) > 5
     for a, b in zip(before, after, strict=True):
@@ -101,8 +101,8 @@ def stop_after(trainer, steps: int) -> None:
     """SIGTERM reaches the process after so many steps."""
     inner, done = trainer._train_step, []
 
-    def step(batch):
-        values = inner(batch)
+    def step(*arguments):
+        values = inner(*arguments)
         done.append(None)
         if len(done) == steps:
             os.kill(os.getpid(), signal.SIGTERM)
@@ -190,7 +190,9 @@ def test_a_loss_that_is_not_finite_ends_the_run(tmp_path):
 # What is refused
 
 
-@pytest.mark.parametrize(("name", "needed"), [("encoder", "autovc"), ("sin", "encoder")])
+@pytest.mark.parametrize(
+    ("name", "needed"), [("encoder", "autovc"), ("sdn", "encoder"), ("sin", "encoder")]
+)
 def test_a_stage_without_the_one_before(tmp_path, name, needed):
     with pytest.raises(ModelError) as error:
         harness.make_trainer(name, tmp_path, harness.one_batch)
