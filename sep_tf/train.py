@@ -88,6 +88,7 @@ def main(args: list[str]) -> int:
             say(f"{stage}: best validation loss {best:.5f}", flush=True)
     except loop.Interrupted:
         say(f"stopped and saved; go on with: sep-tf train {PROGRAM.given_flags()}", flush=True)
+    distribution.wait_for_all(strategy)
     return 0
 
 

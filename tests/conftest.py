@@ -11,12 +11,21 @@ os.environ.setdefault("KERAS_BACKEND", "tensorflow")
 
 import dataclasses
 import pathlib
+import sys
 
 import numpy as np
 import pytest
 import soundfile
 
 from tests import harness
+
+
+@pytest.fixture(autouse=True)
+def float32_policy():
+    """Keras' dtype policy is global, and programs set it: the next test begins with float32."""
+    yield
+    if "keras" in sys.modules:
+        sys.modules["keras"].config.set_dtype_policy("float32")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,11 +1,14 @@
 """Stages learn, leave alone what they must, and go on after an interruption as if none had been."""
 
 import hashlib
+import json
 import os
+import pathlib
 import signal
 import subprocess
 import sys
 import time
+import types
 
 import keras
 import numpy as np
@@ -16,6 +19,7 @@ from sep_tf import models, train
 from sep_tf.config import PRESETS
 from sep_tf.errors import ModelError, SepTfError
 from sep_tf.training import loop, stages
+from sep_tf.training import strategy as distribution
 from tests import harness
 from tfrecords import dataset
 
@@ -180,6 +184,7 @@ def test_a_loss_that_is_not_finite_ends_the_run(tmp_path):
     with pytest.raises(SepTfError) as error:
         trainer.run()
     assert "autovc: the loss is not finite at step 4" in str(error.value)
+    assert f"on phrases of {', '.join(harness.SONGS)};" in str(error.value)
     assert "ckpt-2" in str(error.value) and trainer.manager.latest_checkpoint.endswith("ckpt-2")
     assert len(harness.log_rows(trainer)) == 1
     model = models.build("autovc", PRESETS["tiny"], singers=len(harness.SINGERS))
@@ -187,7 +192,67 @@ def test_a_loss_that_is_not_finite_ends_the_run(tmp_path):
     assert all(np.isfinite(value).all() for value in harness.weights(model))
 
 
+def test_a_gradient_that_is_not_finite_ends_the_run_although_the_loss_is(tmp_path):
+    trainer = autovc(tmp_path, seed=0, steps=8, validate_every=2)
+    losses = trainer.stage.losses
+
+    def spoiled(batch, training):
+        values = losses(batch, training)
+        weight = tf.reduce_sum(trainer.stage.model.trainable_variables[0].value)
+        # The root of nothing is 0, its slope is not finite.
+        return values | {"loss": values["loss"] + tf.sqrt(0.0 * weight)}
+
+    trainer.stage.losses = spoiled
+    with pytest.raises(SepTfError, match="autovc: the loss is not finite at step 1, on phrases of"):
+        trainer.run()
+    assert not trainer.manager.checkpoints and not trainer.best_path.exists()
+
+
+# Settings of a run
+
+
+def test_settings_that_came_later_have_their_defaults_on_resume(run):
+    """A config.json of a version that knew fewer settings is no other configuration."""
+    path = run.model_dir / "autovc" / "config.json"
+    before = path.read_text()
+    settings, end = json.JSONDecoder().raw_decode(before)
+    del settings["feature_loss"]
+    path.write_text(json.dumps(settings) + before[end:])
+    try:
+        trainer = harness.make_trainer("autovc", run.model_dir, harness.one_batch, **RUN)
+        trainer.run()
+        assert trainer.step == RUN["steps"]
+    finally:
+        path.write_text(before)
+
+
+@pytest.mark.parametrize("preset", ["lite", "paper"])
+def test_flag_files_of_the_presets(preset, tmp_path, capsys):
+    """They parse, and `paper` has the paper's batches."""
+    path = pathlib.Path(train.__file__).parent / "presets" / f"{preset}.flags"
+    argv = [f"--flagfile={path}", f"--data_dir={tmp_path}/none", f"--model_dir={tmp_path}"]
+    assert "none is no data set" in harness.one_line_error(train.run, argv, capsys)
+    assert train.FLAGS.preset == preset
+    if preset == "paper":
+        given = {name: getattr(train.FLAGS, name) for name in train._OVERRIDES}
+        config = stages.train_config("sin", **given)
+        assert (config.batch_size, config.phrase_frames, config.learning_rate) == (30, 128, 1e-3)
+        assert config.feature_loss == "squared"
+
+
 # What is refused
+
+
+def test_phrases_too_short_for_the_pictures_of_the_unet(tmp_path):
+    with pytest.raises(ModelError, match="stage unet needs phrases of a multiple of 8 frames"):
+        harness.make_trainer("unet", tmp_path, harness.one_batch, phrase_frames=36)
+
+
+def test_a_batch_that_replicas_cannot_share():
+    two = types.SimpleNamespace(num_replicas_in_sync=2)
+    distribution.check_batch_size(two, 30)
+    with pytest.raises(SepTfError, match="2 replicas cannot share a batch of 5 equally"):
+        distribution.check_batch_size(two, 5)
 
 
 @pytest.mark.parametrize(
@@ -260,6 +325,15 @@ def test_command_line_errors(corpus, tmp_path, capsys):
             argv = [flag for flag in argv if "data_dir" not in flag]
         assert words in harness.one_line_error(train.run, argv, capsys)
     assert not (tmp_path / "autovc" / "checkpoints").exists()
+
+
+def test_the_program_sets_the_precision(corpus, tmp_path, quick):
+    assert train.run(flags(corpus, tmp_path, precision="mixed_bfloat16", steps=1)) == 0
+    assert keras.config.dtype_policy().name == "mixed_bfloat16"
+
+
+def test_the_policy_of_one_test_is_not_that_of_the_next():
+    assert keras.config.dtype_policy().name == "float32"
 
 
 @pytest.mark.slow

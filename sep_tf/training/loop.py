@@ -68,8 +68,9 @@ class Trainer:
         with strategy.scope():
             self.optimizer = make_optimizer(config)
             self.optimizer.build(stage.model.trainable_variables)
-            self.best = tf.Variable(math.inf, trainable=False, dtype=tf.float32)
-            self.stale = tf.Variable(0, trainable=False, dtype=tf.int64)
+        # The same in every process without being mirrored: validation losses are.
+        self.best = tf.Variable(math.inf, trainable=False, dtype=tf.float32)
+        self.stale = tf.Variable(0, trainable=False, dtype=tf.int64)
         # Variables one by one: a checkpoint of the objects misses batch statistics of layers that
         # are kept in lists.
         self.checkpoint = tf.train.Checkpoint(
@@ -208,7 +209,7 @@ class Trainer:
         row = {"step": self.step, "seconds_per_step": round(seconds, 4)}
         row |= {f"train_{k}": round(v, 5) for k, v in train.items()}
         row |= {f"valid_{k}": round(v, 5) for k, v in valid.items()}
-        row["learning_rate"] = float(self.optimizer.learning_rate)
+        row["learning_rate"] = float(self.optimizer.learning_rate.numpy())
         row["examples_per_second"] = round(self.config.batch_size / seconds, 2)
         self.log.row(row)
         left = (self.config.steps - self.step) * seconds / 60
@@ -236,7 +237,7 @@ class Trainer:
             variables = self.stage.model.trainable_variables
             gradients, norm = self._clipped(tape.gradient(values["loss"], variables))
             self.optimizer.apply_gradients(zip(gradients, variables, strict=True))
-            return values | {"gradient_norm": norm, "stop": stop}
+            return values | {"gradient_norm": norm, "stop": tf.identity(stop)}
 
         return self._sum(self.strategy.run(replica, args=(batch, stop)))
 

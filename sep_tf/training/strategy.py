@@ -61,6 +61,13 @@ def is_chief(strategy: tf.distribute.Strategy) -> bool:
     return shard(strategy)[0] == 0
 
 
+def wait_for_all(strategy: tf.distribute.Strategy) -> None:
+    """Returns when every worker is here: one that leaves early takes the others down."""
+    if shard(strategy)[1] > 1:
+        present = tf.function(lambda: strategy.run(lambda: tf.identity(1.0)))()
+        strategy.reduce(tf.distribute.ReduceOp.SUM, present, axis=None)
+
+
 def check_batch_size(strategy: tf.distribute.Strategy, batch_size: int) -> None:
     """Raises SepTfError unless the replicas can share a batch equally."""
     replicas = strategy.num_replicas_in_sync
