@@ -1,11 +1,14 @@
 """Trains a tiny stage with SGD under a strategy and writes where it ended.
 
-python -m tests.distributed_training STRATEGY STAGE FOLDER OUTPUT.npz
+python -m tests.distributed_training STRATEGY STAGE FOLDER OUTPUT.npz [STOPPED]
 
-`mirrored` runs two replicas on two logical CPUs; `multi_worker` is one worker of TF_CONFIG.
+`mirrored` runs two replicas on two logical CPUs; `multi_worker` is one worker of TF_CONFIG. The
+worker STOPPED gets a SIGTERM after its first step.
 """
 
+import os
 import pathlib
+import signal
 import sys
 
 import keras
@@ -33,7 +36,18 @@ def batches(worker: int, workers: int):
     return data
 
 
-def main(name: str, stage: str, folder: str, output: str) -> None:
+def stop_after_a_step(trainer) -> None:
+    inner = trainer._train_step
+
+    def step(*arguments):
+        values = inner(*arguments)
+        os.kill(os.getpid(), signal.SIGTERM)
+        return values
+
+    trainer._train_step = step
+
+
+def main(name: str, stage: str, folder: str, output: str, stopped: str = "-1") -> None:
     if name == "mirrored":
         cpu = tf.config.list_physical_devices("CPU")[0]
         tf.config.set_logical_device_configuration(
@@ -47,7 +61,13 @@ def main(name: str, stage: str, folder: str, output: str) -> None:
         stage, pathlib.Path(folder), batches(*distribution.shard(strategy)), strategy,
         batch_size=BATCH_SIZE, steps=STEPS, validate_every=STEPS, learning_rate=0.1,
     )  # fmt: skip
-    best = trainer.run()
+    if int(stopped) == distribution.shard(strategy)[0]:
+        stop_after_a_step(trainer)
+    try:
+        best = trainer.run()
+    except loop.Interrupted:
+        print(f"stopped at step {trainer.step}", flush=True)
+        best = 0.0
     replicas = strategy.num_replicas_in_sync
     np.savez(output, np.array([best, replicas]), *harness.weights(trainer.stage.model))
     distribution.wait_for_all(strategy)

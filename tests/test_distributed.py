@@ -111,6 +111,24 @@ def test_two_workers_train_as_one_and_the_chief_alone_writes(alone):
     assert not [name for name in files[1] if name not in (stage, f"{stage}/checkpoints")]
 
 
+@pytest.mark.slow
+def test_two_workers_stopped_go_on_as_if_they_had_not_been(alone):
+    """SIGTERM reaches one worker after step 1; both leave at the same step and resume there."""
+    stage, folder, expected = alone
+    printed, outputs = [], [folder / f"resumed-{task}.npz" for task in (0, 1)]
+    for stopped in (["1"], []):
+        ports = free_ports()
+        made = []
+        for task in (0, 1):
+            argv = ["tests.distributed_training", "multi_worker", stage, folder / "resumed"]
+            made.append(start([*argv, outputs[task], *stopped], task, ports))
+        printed.append(finish(*made))
+    assert all("stopped at step 2" in text for text in printed[0])
+    assert f"{stage}: resumed at step 2" in printed[1][0]
+    for output in outputs:
+        assert_equal_training(result(output), expected)
+
+
 def program(corpus, model_dir: pathlib.Path, *others: str) -> list[str]:
     return [
         "sep_tf.train", "--stage=autovc", "--preset=tiny", f"--data_dir={corpus.records}",

@@ -123,6 +123,8 @@ class Trainer:
                 self._train_segment()
         finally:
             signal.signal(signal.SIGTERM, previous)
+        # The next stage reads what the chief has just written.
+        distribution.wait_for_all(self.strategy)
         return float(self.best)
 
     def _request_stop(self, *_: Any) -> None:
