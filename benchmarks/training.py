@@ -139,7 +139,8 @@ def main(args: list[str]) -> int:
                 [sys.executable, "-m", "benchmarks.training", *argv], capture_output=True, text=True
             )
             if done.returncode:
-                raise cli.UsageError(f"{preset} {stage}: {done.stderr.strip().splitlines()[-1]}")
+                reason = done.stderr.strip().splitlines()[-1].rpartition("error: ")[-1]
+                raise cli.UsageError(f"{preset} {stage}: {reason}")
             found = json.loads(done.stdout.splitlines()[-1])
             cells = " | ".join(str(found[column]) for column in columns)
             print(f"| {preset} | {stage} | {cells} |", flush=True)

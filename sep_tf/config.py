@@ -227,6 +227,8 @@ class TrainConfig(_Config):
     precision: str = "float32"
     # "squared" is eq. 7 and 8 as printed, "distortion" their root in physical units.
     feature_loss: str = "distortion"
+    # Weight of the second content term in stage sdn; 0 leaves it out, as the paper does.
+    content_weight: float = 0.0
 
 
 @dataclasses.dataclass(frozen=True)

@@ -54,12 +54,19 @@ for _name, _help in (
 ):
     flags.DEFINE_integer(_name, None, _help, lower_bound=1, flag_values=FLAGS)
 flags.DEFINE_float("learning_rate", None, "Peak of Adam's rate.", lower_bound=0, flag_values=FLAGS)
+flags.DEFINE_float(
+    "content_weight",
+    None,
+    "Weight of a second content term in stage sdn, for which the teacher hears the output.",
+    lower_bound=0,
+    flag_values=FLAGS,
+)
 flags.DEFINE_string(
     "init_from", None, "Weights of the same stage to start from: fine-tuning.", flag_values=FLAGS
 )
 _OVERRIDES = (
     "batch_size", "phrase_frames", "steps", "validate_every", "validation_batches", "patience",
-    "seed", "learning_rate", "preset", "precision", "feature_loss",
+    "seed", "learning_rate", "preset", "precision", "feature_loss", "content_weight",
 )  # fmt: skip
 
 
@@ -67,6 +74,8 @@ def main(args: list[str]) -> int:
     PROGRAM.require(args, "data_dir", "model_dir")
     if (FLAGS.phrase_frames or 16) % 16:
         raise cli.UsageError(f"--phrase_frames={FLAGS.phrase_frames} is no multiple of 16")
+    if FLAGS.content_weight and FLAGS.stage not in ("sdn", "all"):
+        raise cli.UsageError(f"--content_weight is for stage sdn, not {FLAGS.stage}")
     if FLAGS.init_from:
         if FLAGS.stage == "all":
             raise cli.UsageError("--init_from is for one stage: give --stage as well")
@@ -108,6 +117,8 @@ def _train(name: str, strategy) -> float:
         index.singers, np.array(statistics.mean), np.array(statistics.std), index.songs
     )
     overrides = {flag: getattr(FLAGS, flag) for flag in _OVERRIDES}
+    if name != "sdn":
+        overrides["content_weight"] = None
     config = stages.train_config(name, **overrides)
     model_config = configuration.model_config(config.preset)
     model_dir = Path(FLAGS.model_dir)

@@ -110,7 +110,7 @@ def run(tmp_path_factory) -> Run:
         )
         stage = trainer.stage
         kept = {
-            "encoder": lambda s: s.teacher,
+            "encoder": lambda s: s.teacher.model,
             "sdn": lambda s: s.model.encoder,
             "sin": lambda s: s.model.encoder,
         }.get(name)

@@ -70,6 +70,25 @@ def test_singers_nobody_trains_have_no_one_hot(run):
     np.testing.assert_array_equal(found, [[0, 1], [0, 0], [1, 0]])
 
 
+def test_the_teacher_can_hear_what_sdn_sings(run):
+    """The authors' second content term: weighed, curved, and the teacher stays as it is."""
+    plain, heard = (_sdn(run.model_dir, weight) for weight in (0.0, 0.5))
+    heard.model.set_weights(plain.model.get_weights())
+    batch = harness.batch(0)
+    values, without = (stage.losses(batch, training=False) for stage in (heard, plain))
+    assert "content" not in without and float(values["content"]) > 0.01
+    assert float(values["loss"]) == pytest.approx(
+        float(without["loss"]) + 0.5 * float(values["content"]), rel=1e-5
+    )
+    assert not heard.teacher.model.trainable_variables
+
+
+def _sdn(model_dir, content_weight: float) -> stages.Stage:
+    config = stages.train_config("sdn", preset="tiny", content_weight=content_weight)
+    info = stages.DataInfo(harness.SINGERS, np.zeros(64), np.ones(64))
+    return stages.STAGES["sdn"](PRESETS["tiny"], info, model_dir, config)
+
+
 # The settings of the `run` fixture.
 RUN = {"steps": 40, "validate_every": 10, "learning_rate": 1e-2}
 
@@ -243,6 +262,14 @@ def test_flag_files_of_the_presets(preset, tmp_path, capsys):
 # What is refused
 
 
+def test_a_content_term_without_the_teacher(run, tmp_path):
+    path = stages.weights_path(tmp_path, "encoder")
+    path.parent.mkdir()
+    path.write_bytes(stages.weights_path(run.model_dir, "encoder").read_bytes())
+    with pytest.raises(ModelError, match="stage sdn needs the weights of stage autovc: run"):
+        _sdn(tmp_path, 0.5)
+
+
 def test_phrases_too_short_for_the_pictures_of_the_unet(tmp_path):
     with pytest.raises(ModelError, match="stage unet needs phrases of a multiple of 8 frames"):
         harness.make_trainer("unet", tmp_path, harness.one_batch, phrase_frames=36)
@@ -316,6 +343,7 @@ def test_command_line_errors(corpus, tmp_path, capsys):
         (flags(corpus, tmp_path, data_dir=tmp_path / "nowhere"), "nowhere is no data set"),
         (flags(corpus, tmp_path, stage="encoder"), "needs the weights of stage autovc"),
         (flags(corpus, tmp_path, steps=0), "steps"),
+        (flags(corpus, tmp_path, content_weight=0.5), "--content_weight is for stage sdn"),
         (flags(corpus, tmp_path, stage="sdnn"), "stage"),
         (flags(corpus, tmp_path)[3:], "--data_dir"),
         (["--data_dir=x"], "--model_dir"),

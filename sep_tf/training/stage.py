@@ -82,17 +82,21 @@ class Stage:
           ModelError: the weights of an earlier stage are missing, or another network's.
         """
         for needed in self.requires:
-            if not weights_path(model_dir, needed).is_file():
-                raise ModelError(
-                    f"stage {self.name} needs the weights of stage {needed}: run "
-                    f"`sep-tf train --stage={needed}` with --model_dir={model_dir} first"
-                )
+            self.require(needed, model_dir)
         self.info = info
         self.config = config or TrainConfig(stage=self.name, **self.defaults)
         self.frame_loss = losses.feature_loss("squared", info.std)
         self.feature_loss = losses.feature_loss(self.config.feature_loss, info.std)
         self.content_loss = losses.ContentLoss()
         self.create(model_config, model_dir)
+
+    def require(self, needed: str, model_dir: Path) -> None:
+        """Raises ModelError, which names the command to run, unless a stage has left weights."""
+        if not weights_path(model_dir, needed).is_file():
+            raise ModelError(
+                f"stage {self.name} needs the weights of stage {needed}: run "
+                f"`sep-tf train --stage={needed}` with --model_dir={model_dir} first"
+            )
 
     def create(self, config: ModelConfig, model_dir: Path) -> None:
         """Builds `self.model`, restoring what earlier stages learned."""

@@ -36,6 +36,23 @@ PRODUCED = AugmentConfig(
 )
 
 
+class Teacher:
+    """The trained AutoVC, frozen: C_avc of clean and of predicted features (eq. 1)."""
+
+    def __init__(self, config: ModelConfig, singers: int, model_dir: Path) -> None:
+        self.model = models.build("autovc", config, singers=singers)
+        restore(self.model, weights_path(model_dir, "autovc"))
+        self.model.trainable = False
+
+    def code(self, features: Any, singer: Any) -> Any:
+        """C_avc [B, T / 16, 64] of features in physical units and singer one-hot."""
+        return self.code_of_normalised(self.model.normaliser(features), singer)
+
+    def code_of_normalised(self, normalised: Any, singer: Any) -> Any:
+        # training=False keeps the batch statistics frozen as well.
+        return self.model.encode(normalised, singer, training=False)
+
+
 def restore_encoder(model: Any, model_dir: Path) -> None:
     """Loads and freezes the mixture encoder of SDN or SIN."""
     restore(model.encoder, weights_path(model_dir, "encoder"))
@@ -84,30 +101,25 @@ class EncoderStage(Stage):
     augment = dataclasses.replace(PRODUCED, speed=(1.0, 1.0), vocals_eq_db=0.0)
 
     def create(self, config: ModelConfig, model_dir: Path) -> None:
-        self.teacher = models.build("autovc", config, singers=len(self.info.singers))
-        restore(self.teacher, weights_path(model_dir, "autovc"))
-        self.teacher.trainable = False
+        self.teacher = Teacher(config, len(self.info.singers), model_dir)
         self.model = models.build("encoder", config)
 
-    def target(self, batch):
-        """C_avc of the clean features, [B, T / 16, 64]."""
-        clean = self.teacher.normaliser(batch["features"])
-        # training=False keeps the teacher's batch statistics frozen as well.
-        return self.teacher.encode(clean, self.one_hot(batch), training=False)
-
     def losses(self, batch, training):
-        target = self.target(batch)
+        target = self.teacher.code(batch["features"], self.one_hot(batch))
         code = self.model(batch["magnitude"], training=training)
         loss = self.content_loss(ops.stop_gradient(target), code)
         return {"loss": loss, "relative": loss / ops.mean(ops.std(target, axis=(0, 1)))}
 
     def pictures(self, batch):
-        code = self.model(batch["magnitude"])
-        return {"teacher": np.asarray(self.target(batch)), "code": np.asarray(code)}
+        target = self.teacher.code(batch["features"], self.one_hot(batch))
+        return {"teacher": np.asarray(target), "code": np.asarray(self.model(batch["magnitude"]))}
 
 
 class SDNStage(Stage):
-    """The singer dependent decoder on the frozen mixture encoder: eq. 7."""
+    """The singer dependent decoder on the frozen mixture encoder: eq. 7.
+
+    With a content weight also ||E_avc(X-hat, S) - C_avc||_1, as the authors' code has it.
+    """
 
     name = "sdn"
     requires = ("encoder",)
@@ -123,18 +135,32 @@ class SDNStage(Stage):
     augment = EncoderStage.augment
 
     def create(self, config: ModelConfig, model_dir: Path) -> None:
-        self.model = models.build("sdn", config, singers=len(self.info.singers))
+        singers = len(self.info.singers)
+        self.teacher = None
+        if self.config.content_weight:
+            self.require("autovc", model_dir)
+            self.teacher = Teacher(config, singers, model_dir)
+        self.model = models.build("sdn", config, singers=singers)
         restore_encoder(self.model, model_dir)
         self.model.normaliser.set_statistics(self.info.mean, self.info.std)
 
     def losses(self, batch, training):
+        singer = self.one_hot(batch)
         code = ops.stop_gradient(self.model.encoder(batch["magnitude"], training=False))
-        before, after = self.model.decode(code, self.one_hot(batch), training=training)
+        before, after = self.model.decode(code, singer, training=training)
         target = self.model.normaliser(batch["features"])
         weight = sung_weights(batch)
         first = self.feature_loss(target, before, sample_weight=weight)
         second = self.feature_loss(target, after, sample_weight=weight)
-        return {"loss": first + second, "after": second}
+        values = {"loss": first + second, "after": second}
+        if self.teacher:
+            content = self.content_loss(
+                self.teacher.code(batch["features"], singer),
+                self.teacher.code_of_normalised(after, singer),
+            )
+            values["loss"] += self.config.content_weight * content
+            values["content"] = content
+        return values
 
     def pictures(self, batch):
         inputs = {"magnitude": batch["magnitude"], "singer": self.one_hot(batch)}
