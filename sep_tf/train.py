@@ -9,7 +9,7 @@ from pathlib import Path
 from absl import flags
 
 from sep_tf import cli
-from sep_tf.config import FEATURE_LOSSES, PRESETS
+from sep_tf.config import FEATURE_LOSSES, PRESETS, model_config
 
 ORDER = ("autovc", "encoder", "sdn", "sin", "f0", "ss", "unet")
 PROGRAM = cli.Program(
@@ -72,8 +72,12 @@ _OVERRIDES = (
 
 def main(args: list[str]) -> int:
     PROGRAM.require(args, "data_dir", "model_dir")
-    if (FLAGS.phrase_frames or 16) % 16:
-        raise cli.UsageError(f"--phrase_frames={FLAGS.phrase_frames} is no multiple of 16")
+    chosen = ORDER if FLAGS.stage == "all" else (FLAGS.stage,)
+    # A U-Net halves its picture at every level, the others have a code every 16 frames.
+    levels = len(model_config(FLAGS.preset).unet_channels) if "unet" in chosen else 0
+    unit = max(16, 2**levels)
+    if (FLAGS.phrase_frames or unit) % unit:
+        raise cli.UsageError(f"--phrase_frames={FLAGS.phrase_frames} is no multiple of {unit}")
     if FLAGS.content_weight and FLAGS.stage not in ("sdn", "all"):
         raise cli.UsageError(f"--content_weight is for stage sdn, not {FLAGS.stage}")
     if FLAGS.init_from:
@@ -84,15 +88,18 @@ def main(args: list[str]) -> int:
     cli.quiet_tensorflow()
     import keras
 
-    from sep_tf.training import loop
+    from sep_tf.training import loop, stages
     from sep_tf.training import strategy as distribution
 
     # First: workers of several machines must find each other before anything is computed.
     strategy = distribution.make_strategy(FLAGS.strategy)
+    for stage in chosen:  # now, not when the stages before have been trained for hours
+        settings = stages.train_config(stage, batch_size=FLAGS.batch_size)
+        distribution.check_batch_size(strategy, settings.batch_size)
     keras.utils.set_random_seed(FLAGS.seed or 1)
     say = print if distribution.is_chief(strategy) else lambda *_, **__: None
     try:
-        for stage in ORDER if FLAGS.stage == "all" else (FLAGS.stage,):
+        for stage in chosen:
             best = _train(stage, strategy)
             say(f"{stage}: best validation loss {best:.5f}", flush=True)
     except loop.Interrupted:
@@ -106,7 +113,6 @@ def _train(name: str, strategy) -> float:
     import keras
     import numpy as np
 
-    from sep_tf import config as configuration
     from sep_tf.training import loop, stages
     from sep_tf.training import strategy as distribution
     from tfrecords import dataset, schema
@@ -120,11 +126,11 @@ def _train(name: str, strategy) -> float:
     if name != "sdn":
         overrides["content_weight"] = None
     config = stages.train_config(name, **overrides)
-    model_config = configuration.model_config(config.preset)
+    sizes = model_config(config.preset)
     model_dir = Path(FLAGS.model_dir)
     keras.config.set_dtype_policy(config.precision)
     with strategy.scope():
-        stage = stages.STAGES[name](model_config, info, model_dir, config)
+        stage = stages.STAGES[name](sizes, info, model_dir, config)
         if FLAGS.init_from:
             stages.restore(stage.model, Path(FLAGS.init_from))
 
@@ -136,7 +142,7 @@ def _train(name: str, strategy) -> float:
         )  # fmt: skip
         return dataset.phrases(FLAGS.data_dir, options)
 
-    return loop.Trainer(stage, config, model_config, data, model_dir, strategy).run()
+    return loop.Trainer(stage, config, sizes, data, model_dir, strategy).run()
 
 
 def run(argv: list[str] | None = None) -> int:

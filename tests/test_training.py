@@ -275,11 +275,17 @@ def test_phrases_too_short_for_the_pictures_of_the_unet(tmp_path):
         harness.make_trainer("unet", tmp_path, harness.one_batch, phrase_frames=36)
 
 
-def test_a_batch_that_replicas_cannot_share():
+def test_a_batch_that_replicas_cannot_share(corpus, tmp_path, monkeypatch, capsys):
     two = types.SimpleNamespace(num_replicas_in_sync=2)
     distribution.check_batch_size(two, 30)
     with pytest.raises(SepTfError, match="2 replicas cannot share a batch of 5 equally"):
         distribution.check_batch_size(two, 5)
+    # The last stages' own batch size is looked at before the first stage is trained.
+    three = types.SimpleNamespace(num_replicas_in_sync=3)
+    monkeypatch.setattr(distribution, "make_strategy", lambda name: three)
+    argv = [f for f in flags(corpus, tmp_path, stage="all") if "batch_size" not in f]
+    line = harness.one_line_error(train.run, argv, capsys)
+    assert "3 replicas cannot share a batch of 16 equally" in line
 
 
 @pytest.mark.parametrize(
@@ -343,6 +349,10 @@ def test_command_line_errors(corpus, tmp_path, capsys):
         (flags(corpus, tmp_path, data_dir=tmp_path / "nowhere"), "nowhere is no data set"),
         (flags(corpus, tmp_path, stage="encoder"), "needs the weights of stage autovc"),
         (flags(corpus, tmp_path, steps=0), "steps"),
+        (
+            flags(corpus, tmp_path, stage="all", preset="lite", phrase_frames=96),
+            "--phrase_frames=96 is no multiple of 64",
+        ),
         (flags(corpus, tmp_path, content_weight=0.5), "--content_weight is for stage sdn"),
         (flags(corpus, tmp_path, stage="sdnn"), "stage"),
         (flags(corpus, tmp_path)[3:], "--data_dir"),
