@@ -36,6 +36,8 @@ EXTRAS = {
 }
 EXTRAS["dev"] = sorted({r for extra in EXTRAS.values() for r in extra}) + [
     "hypothesis>=6.100",
+    # The second Keras backend that the networks are tested on.
+    "jax>=0.4.30",
     "pytest>=8.0",
     "pytest-xdist>=3.5",
     "ruff>=0.9",

@@ -79,6 +79,8 @@ class ModelConfig(_Config):
     """
 
     preset: str = "lite"
+    # Which blocks encoder, decoder and F0 are made of: models/architectures.py.
+    architecture: str = "dilated"
     kernel_size: int = 3
     # The content code: one vector every 16 frames, 64 wide (AutoVC, section 3).
     code_hop: int = 16
@@ -95,10 +97,30 @@ class ModelConfig(_Config):
     f0_pitch_channels: tuple[int, ...] = (12, 16, 16, 8)
     f0_width: int = 160
     f0_dilations: tuple[int, ...] = (1, 2, 4, 8, 16, 1, 2, 4)
+    # SS: gated convolutions of width 2, one block a dilation.
+    ss_width: int = 96
+    ss_dilations: tuple[int, ...] = (1, 2, 4, 8, 16, 32)
+    # UNET: channels of its strided convolutions; the picture halves at each.
+    unet_channels: tuple[int, ...] = (12, 24, 32, 48, 64, 96)
+    unet_dropout: float = 0.5
 
+
+# The paper and the papers it builds on: AutoVC [14], [23], [13] and U-Net [7].
+_PAPER = ModelConfig(
+    preset="paper",
+    architecture="recurrent",
+    kernel_size=5,
+    encoder_width=512,
+    decoder_width=512,
+    postnet_width=512,
+    f0_width=32,
+    ss_width=256,
+    unet_channels=(16, 32, 64, 128, 256, 512),
+)
 
 PRESETS: dict[str, ModelConfig] = {
     "lite": ModelConfig(),
+    "paper": _PAPER,
     # Random weights, for tests of everything around the network.
     "tiny": ModelConfig(
         preset="tiny",
@@ -111,6 +133,24 @@ PRESETS: dict[str, ModelConfig] = {
         f0_pitch_channels=(4,),
         f0_width=8,
         f0_dilations=(1, 2),
+        ss_width=8,
+        ss_dilations=(1, 2),
+        unet_channels=(4, 6, 8),
+        # Steps that two replicas or two backends must agree on draw nothing at random.
+        unet_dropout=0.0,
+    ),
+    # The same for the blocks of `paper`.
+    "tiny-paper": dataclasses.replace(
+        _PAPER,
+        preset="tiny-paper",
+        encoder_width=12,
+        decoder_width=12,
+        postnet_width=12,
+        code_size=16,
+        f0_width=4,
+        ss_width=8,
+        unet_channels=(4, 4, 6, 6, 8),
+        unet_dropout=0.0,
     ),
 }
 
@@ -163,6 +203,10 @@ class AugmentConfig(_Config):
     reverb_db: tuple[float, float] = (-18.0, -3.0)
 
 
+# Distances of vocoder features that stages sdn and sin can minimise.
+FEATURE_LOSSES = ("distortion", "squared")
+
+
 @dataclasses.dataclass(frozen=True)
 class TrainConfig(_Config):
     """One training stage (section 4.2)."""
@@ -181,6 +225,10 @@ class TrainConfig(_Config):
     seed: int = 1
     # Keras' dtype policy: "mixed_bfloat16" is about twice as fast where the processor has it.
     precision: str = "float32"
+    # "squared" is eq. 7 and 8 as printed, "distortion" their root in physical units.
+    feature_loss: str = "distortion"
+    # Weight of the second content term in stage sdn; 0 leaves it out, as the paper does.
+    content_weight: float = 0.0
 
 
 @dataclasses.dataclass(frozen=True)

@@ -9,6 +9,8 @@ import numpy as np
 from keras import ops
 
 from sep_tf import pitch
+from sep_tf.config import FEATURE_LOSSES
+from sep_tf.errors import SepTfError
 
 
 class FeatureLoss(keras.losses.Loss):
@@ -41,6 +43,24 @@ class DistortionLoss(keras.losses.Loss):
         squares = ops.sum(ops.square(y_pred - y_true) * self.weights, axis=-1)
         # The floor keeps the gradient of the root finite at zero.
         return ops.sqrt(squares + 1e-3)
+
+
+class AbsoluteFeatureLoss(keras.losses.Loss):
+    """Weighted L1 of normalised features, SS ([13]): |X-hat - X| / 64."""
+
+    def __init__(self, weights: np.ndarray, **kwargs):
+        super().__init__(**kwargs)
+        self.weights = np.asarray(weights, np.float32)
+
+    def call(self, y_true, y_pred):
+        return ops.mean(ops.abs(y_pred - y_true) * self.weights, axis=-1)
+
+
+class MaskLoss(keras.losses.Loss):
+    """L1 between masked mixture and vocal magnitude, UNET ([7], eq. 1): both [B, T, 513]."""
+
+    def call(self, y_true, y_pred):
+        return ops.mean(ops.abs(y_pred - y_true), axis=-1)
 
 
 class ContentLoss(keras.losses.Loss):
@@ -83,6 +103,28 @@ class VoicingLoss(keras.losses.Loss):
 
     def call(self, y_true, y_pred):
         return ops.relu(y_pred) - y_pred * y_true + ops.log1p(ops.exp(-ops.abs(y_pred)))
+
+
+def feature_loss(name: str, std: np.ndarray) -> keras.losses.Loss:
+    """Distance of vocoder features by name, of FEATURE_LOSSES.
+
+    Args:
+      name: "squared" is ||X-hat - X||^2 of normalised features, as eq. 3, 7 and 8 are printed;
+        "distortion" its root in physical units.
+      std: deviations of the features, [64].
+    """
+    if name == "squared":
+        return FeatureLoss(feature_weights(std))
+    if name == "distortion":
+        return DistortionLoss(distortion_weights(std))
+    raise SepTfError(f"unknown feature loss '{name}', expected one of: {', '.join(FEATURE_LOSSES)}")
+
+
+def ss_weights(envelope_size: int = 60, size: int = 64) -> np.ndarray:
+    """Weights of SS [13]: from 1.0 down to 0.7 over the envelope, 1.0 for aperiodicities."""
+    weights = np.ones(size, np.float32)
+    weights[:envelope_size] = np.linspace(1.0, 0.7, envelope_size)
+    return weights
 
 
 def feature_weights(std: np.ndarray, envelope_size: int = 60) -> np.ndarray:

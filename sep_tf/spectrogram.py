@@ -50,6 +50,44 @@ def framed_magnitude(frames: np.ndarray) -> np.ndarray:
     return out
 
 
+def stft(audio: np.ndarray, fft_length: int = 1024, hop: int = 160) -> np.ndarray:
+    """Complex spectra of one signal [samples], framed as `magnitude`: complex64 [T, bins]."""
+    frames = framing.frame_signal(np.asarray(audio, np.float32), fft_length, hop)
+    return np.fft.rfft(frames * hann(fft_length), axis=-1).astype(np.complex64)
+
+
+def istft(
+    spectra: np.ndarray, n_samples: int, fft_length: int = 1024, hop: int = 160
+) -> np.ndarray:
+    """The signal whose spectra are nearest to the ones given (least squares).
+
+    Windows are summed and divided out once; hop and length need not fit each other.
+
+    Args:
+      spectra: complex [1 + n_samples // hop, fft_length // 2 + 1].
+      n_samples: length of the result.
+      fft_length: window and transform length in samples.
+      hop: samples between frames.
+
+    Returns:
+      float32 [n_samples].
+
+    Raises:
+      ValueError: the number of frames is not that of `n_samples`.
+    """
+    if len(spectra) != framing.frame_count(n_samples, hop):
+        raise ValueError(f"{len(spectra)} frames do not make {n_samples} samples")
+    window = hann(fft_length)
+    frames = np.fft.irfft(spectra, fft_length, axis=-1) * window
+    total = np.zeros((len(spectra) - 1) * hop + fft_length)
+    weight = np.zeros_like(total)
+    for t, frame in enumerate(frames):
+        total[t * hop : t * hop + fft_length] += frame
+        weight[t * hop : t * hop + fft_length] += window**2
+    inner = slice(fft_length // 2, fft_length // 2 + n_samples)
+    return (total[inner] / np.maximum(weight[inner], 1e-8)).astype(np.float32)
+
+
 def magnitude_ops(audio: Any, fft_length: int = 1024, hop: int = 160, pad: bool = True) -> Any:
     """The same in keras.ops, for graphs.
 

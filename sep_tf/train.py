@@ -9,15 +9,15 @@ from pathlib import Path
 from absl import flags
 
 from sep_tf import cli
-from sep_tf.config import PRESETS
+from sep_tf.config import FEATURE_LOSSES, PRESETS, model_config
 from sep_tf.errors import DataError
 
-ORDER = ("autovc", "encoder", "sin", "f0")
+ORDER = ("autovc", "encoder", "sdn", "sin", "f0", "ss", "unet")
 PROGRAM = cli.Program(
     "train",
     "--stage=STAGE --data_dir=FOLDER --model_dir=FOLDER [flags]",
-    "Trains one stage, or all in order (autovc, encoder, sin, f0). Started again with the same "
-    "flags it goes on where it stopped.",
+    f"Trains one stage, or all in order ({', '.join(ORDER)}). Started again with the same flags "
+    "it goes on where it stopped.",
     catch_sigterm=False,
 )
 FLAGS = PROGRAM.flags
@@ -26,10 +26,22 @@ flags.DEFINE_string("data_dir", None, "Folder made by `sep-tf build`.", flag_val
 flags.DEFINE_string("model_dir", None, "Folder for checkpoints and weights.", flag_values=FLAGS)
 flags.DEFINE_enum("preset", "lite", sorted(PRESETS), "Sizes of the networks.", flag_values=FLAGS)
 flags.DEFINE_enum(
-    "strategy", "auto", ["auto", "mirrored", "none"], "Distribution over GPUs.", flag_values=FLAGS
+    "strategy",
+    "auto",
+    ["auto", "mirrored", "multi_worker", "none"],
+    "Distribution: all GPUs if there are several (auto), all devices, the machines of TF_CONFIG, "
+    "or one device.",
+    flag_values=FLAGS,
 )
 flags.DEFINE_enum(
     "precision", None, ["float32", "mixed_bfloat16"], "Keras' dtype policy.", flag_values=FLAGS
+)
+flags.DEFINE_enum(
+    "feature_loss",
+    None,
+    FEATURE_LOSSES,
+    "Distance of vocoder features in stages sdn and sin: squared is the paper's.",
+    flag_values=FLAGS,
 )
 # None: the stage's own default.
 for _name, _help in (
@@ -43,19 +55,32 @@ for _name, _help in (
 ):
     flags.DEFINE_integer(_name, None, _help, lower_bound=1, flag_values=FLAGS)
 flags.DEFINE_float("learning_rate", None, "Peak of Adam's rate.", lower_bound=0, flag_values=FLAGS)
+flags.DEFINE_float(
+    "content_weight",
+    None,
+    "Weight of a second content term in stage sdn, for which the teacher hears the output.",
+    lower_bound=0,
+    flag_values=FLAGS,
+)
 flags.DEFINE_string(
     "init_from", None, "Weights of the same stage to start from: fine-tuning.", flag_values=FLAGS
 )
 _OVERRIDES = (
     "batch_size", "phrase_frames", "steps", "validate_every", "validation_batches", "patience",
-    "seed", "learning_rate", "preset", "precision",
+    "seed", "learning_rate", "preset", "precision", "feature_loss", "content_weight",
 )  # fmt: skip
 
 
 def main(args: list[str]) -> int:
     PROGRAM.require(args, "data_dir", "model_dir")
-    if (FLAGS.phrase_frames or 16) % 16:
-        raise cli.UsageError(f"--phrase_frames={FLAGS.phrase_frames} is no multiple of 16")
+    chosen = ORDER if FLAGS.stage == "all" else (FLAGS.stage,)
+    # A U-Net halves its picture at every level, the others have a code every 16 frames.
+    levels = len(model_config(FLAGS.preset).unet_channels) if "unet" in chosen else 0
+    unit = max(16, 2**levels)
+    if (FLAGS.phrase_frames or unit) % unit:
+        raise cli.UsageError(f"--phrase_frames={FLAGS.phrase_frames} is no multiple of {unit}")
+    if FLAGS.content_weight and FLAGS.stage not in ("sdn", "all"):
+        raise cli.UsageError(f"--content_weight is for stage sdn, not {FLAGS.stage}")
     if FLAGS.init_from:
         if FLAGS.stage == "all":
             raise cli.UsageError("--init_from is for one stage: give --stage as well")
@@ -65,20 +90,27 @@ def main(args: list[str]) -> int:
     import keras
     import tensorflow as tf
 
-    from sep_tf.training import loop
+    from sep_tf.training import loop, stages
+    from sep_tf.training import strategy as distribution
 
+    # First: workers of several machines must find each other before anything is computed.
+    strategy = distribution.make_strategy(FLAGS.strategy)
+    for stage in chosen:  # now, not when the stages before have been trained for hours
+        settings = stages.train_config(stage, batch_size=FLAGS.batch_size)
+        distribution.check_batch_size(strategy, settings.batch_size)
     keras.utils.set_random_seed(FLAGS.seed or 1)
-    strategy = loop.make_strategy(FLAGS.strategy)
+    say = print if distribution.is_chief(strategy) else lambda *_, **__: None
     try:
-        for stage in ORDER if FLAGS.stage == "all" else (FLAGS.stage,):
+        for stage in chosen:
             best = _train(stage, strategy)
-            print(f"{stage}: best validation loss {best:.5f}", flush=True)
+            say(f"{stage}: best validation loss {best:.5f}", flush=True)
     except tf.errors.DataLossError as error:
         # Truncation is seen before the first step, damage inside a record only when it is read.
         reason = error.message.splitlines()[0]
         raise DataError(f"{FLAGS.data_dir}: a record is damaged: {reason}") from error
     except loop.Interrupted:
-        print(f"stopped and saved; go on with: sep-tf train {PROGRAM.given_flags()}", flush=True)
+        say(f"stopped and saved; go on with: sep-tf train {PROGRAM.given_flags()}", flush=True)
+    distribution.wait_for_all(strategy)
     return 0
 
 
@@ -87,31 +119,36 @@ def _train(name: str, strategy) -> float:
     import keras
     import numpy as np
 
-    from sep_tf import config as configuration
     from sep_tf.training import loop, stages
+    from sep_tf.training import strategy as distribution
     from tfrecords import dataset, schema
 
     index = schema.DatasetIndex.load(FLAGS.data_dir)
     statistics = index.statistics
-    info = stages.DataInfo(index.singers, np.array(statistics.mean), np.array(statistics.std))
+    info = stages.DataInfo(
+        index.singers, np.array(statistics.mean), np.array(statistics.std), index.songs
+    )
     overrides = {flag: getattr(FLAGS, flag) for flag in _OVERRIDES}
+    if name != "sdn":
+        overrides["content_weight"] = None
     config = stages.train_config(name, **overrides)
-    model_config = configuration.model_config(config.preset)
+    sizes = model_config(config.preset)
     model_dir = Path(FLAGS.model_dir)
     keras.config.set_dtype_policy(config.precision)
     with strategy.scope():
-        stage = stages.STAGES[name](model_config, info, model_dir)
+        stage = stages.STAGES[name](sizes, info, model_dir, config)
         if FLAGS.init_from:
             stages.restore(stage.model, Path(FLAGS.init_from))
 
     def data(split: str, seed: int):
         drawn = stage.augment if split == "train" else stage.validation_augment
         options = dataset.PhraseOptions(
-            split, config.batch_size, config.phrase_frames, seed, stage.spectrograms, drawn
-        )
+            split, config.batch_size, config.phrase_frames, seed, stage.spectrograms, drawn,
+            distribution.shard(strategy),
+        )  # fmt: skip
         return dataset.phrases(FLAGS.data_dir, options)
 
-    return loop.Trainer(stage, config, model_config, data, model_dir, strategy).run()
+    return loop.Trainer(stage, config, sizes, data, model_dir, strategy).run()
 
 
 def run(argv: list[str] | None = None) -> int:

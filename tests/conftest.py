@@ -11,12 +11,21 @@ os.environ.setdefault("KERAS_BACKEND", "tensorflow")
 
 import dataclasses
 import pathlib
+import sys
 
 import numpy as np
 import pytest
 import soundfile
 
 from tests import harness
+
+
+@pytest.fixture(autouse=True)
+def float32_policy():
+    """Keras' dtype policy is global, and programs set it: the next test begins with float32."""
+    yield
+    if "keras" in sys.modules:
+        sys.modules["keras"].config.set_dtype_policy("float32")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -100,7 +109,11 @@ def run(tmp_path_factory) -> Run:
             name, model_dir, harness.one_batch, steps=40, validate_every=10, learning_rate=1e-2
         )
         stage = trainer.stage
-        kept = {"encoder": lambda s: s.teacher, "sin": lambda s: s.model.encoder}.get(name)
+        kept = {
+            "encoder": lambda s: s.teacher.model,
+            "sdn": lambda s: s.model.encoder,
+            "sin": lambda s: s.model.encoder,
+        }.get(name)
         before = harness.weights(kept(stage)) if kept else []
         trainer.run()
         done.frozen[name] = (before, harness.weights(kept(stage)) if kept else [])

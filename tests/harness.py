@@ -69,15 +69,18 @@ def check_save_and_load(make: Callable, inputs, path: pathlib.Path) -> None:
     assert_same(second(inputs), expected, rtol=0, atol=0)
 
 
-def check_context(call: Callable, inputs: dict, context: int, start: int, stop: int) -> None:
+def check_context(
+    call: Callable, inputs: dict, context: int, start: int, stop: int, align: int = 16
+) -> None:
     """Frames start..stop depend on `context` frames around them and on nothing beyond.
 
     Args:
       call: maps {name: [1, T, ...]} to outputs at frame rate or at code rate (T / 16).
       inputs: arrays of T frames; those without a time axis are left alone.
       context: claimed by the model.
-      start: multiple of 16.
-      stop: multiple of 16.
+      start: multiple of `align`.
+      stop: multiple of `align`.
+      align: frames that chunks of the model start on.
     """
     frames = max(value.shape[1] for value in inputs.values())
     rng = np.random.default_rng(3)
@@ -105,8 +108,8 @@ def check_context(call: Callable, inputs: dict, context: int, start: int, stop: 
     # Without half the neighbours it must not hold: else the check, or the context, says nothing.
     less = kept(call(changed(start, stop)))
     assert any(np.abs(less[name] - whole[name]).max() > 1e-3 for name in whole)
-    # A chunk cut with its context (rounded up to whole codes) is the same as the whole song.
-    wide = -(-context // 16) * 16
+    # A chunk cut with its context (rounded up) is the same as the whole song.
+    wide = -(-context // align) * align
     assert start - wide >= 0 and stop + wide <= frames
     cut = {
         name: value[:, start - wide : stop + wide] if value.ndim == 3 else value
@@ -123,6 +126,7 @@ def check_context(call: Callable, inputs: dict, context: int, start: int, stop: 
 # Training
 
 SINGERS = ("ann", "ben")
+SONGS = ("ann-solo", "ben-solo", "ann-duet")
 PHRASE = 32
 
 
@@ -143,7 +147,9 @@ def batch(seed: int, size: int = 3) -> dict[str, np.ndarray]:
     }
     values["magnitude_4096/2"] = values["magnitude_4096"][:, ::2]
     out = {name: value.astype(np.float32) for name, value in values.items()}
-    return out | {"singer": np.arange(size, dtype=np.int32) % len(SINGERS)}
+    out["voice_magnitude"] = out["magnitude"] * (np.arange(513) % 3 > 0).astype(np.float32)
+    numbers = np.arange(size, dtype=np.int32)
+    return out | {"singer": numbers % len(SINGERS), "song_index": numbers % len(SONGS)}
 
 
 def one_batch(split: str, seed: int):
@@ -164,19 +170,22 @@ def many_batches(split: str, seed: int):
     return tf.data.Dataset.from_tensor_slices(stacked).repeat()
 
 
-def make_trainer(name: str, model_dir: pathlib.Path, data: Callable, **overrides):
-    """A Trainer of the stage in the tiny preset."""
+def make_trainer(
+    name: str, model_dir: pathlib.Path, data: Callable, strategy=None, preset="tiny", **overrides
+):
+    """A Trainer of the stage in a tiny preset."""
     import tensorflow as tf
 
     from sep_tf.config import PRESETS
     from sep_tf.training import loop, stages
 
-    values = {"preset": "tiny", "batch_size": 3, "phrase_frames": PHRASE, "validation_batches": 1}
+    values = {"preset": preset, "batch_size": 3, "phrase_frames": PHRASE, "validation_batches": 1}
     config = stages.train_config(name, **(values | overrides))
-    info = stages.DataInfo(SINGERS, np.zeros(64), np.ones(64))
-    stage = stages.STAGES[name](PRESETS["tiny"], info, model_dir)
-    strategy = tf.distribute.get_strategy()
-    return loop.Trainer(stage, config, PRESETS["tiny"], data, model_dir, strategy)
+    info = stages.DataInfo(SINGERS, np.zeros(64), np.ones(64), SONGS)
+    strategy = strategy or tf.distribute.get_strategy()
+    with strategy.scope():
+        stage = stages.STAGES[name](PRESETS[preset], info, model_dir, config)
+    return loop.Trainer(stage, config, PRESETS[preset], data, model_dir, strategy)
 
 
 def weights(model) -> list[np.ndarray]:

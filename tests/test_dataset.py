@@ -203,17 +203,19 @@ def test_audible_and_voiced_follow_the_gate(records):
     assert np.all(mixed["voiced"] <= mixed["audible"])
 
 
-def test_spectrograms_are_those_of_the_mixture(records):
+def test_spectrograms_are_those_of_the_mixture_and_of_the_voice_in_it(records):
     pair = [mix(records["ann-solo", n], records["band-1", 0], n, levels(-6.0)) for n in (0, 1)]
-    names = tuple(spectrogram.names())
+    sources = dataset.spectrogram_sources()
+    assert set(sources) == {*spectrogram.names(), "voice_magnitude"}
+    names = tuple(sources)
     batch = dataset.add_spectrograms(
         {k: tf.stack([example[k] for example in pair]) for k in pair[0]}, names
     )
     assert not {"mixture", "voice", "accompaniment"} & set(batch)
-    for name, length in spectrogram.names().items():
+    for name, (waveform, length) in sources.items():
         for example, found in zip(pair, batch[name].numpy(), strict=True):
             first = MARGIN - length // 2
-            windows = [example["mixture"][first + t * HOP :][:length] for t in range(FRAMES)]
+            windows = [example[waveform][first + t * HOP :][:length] for t in range(FRAMES)]
             expected = spectrogram.framed_magnitude(np.stack(windows))
             np.testing.assert_allclose(found, expected, atol=1e-5 * length / 2, rtol=1e-4)
             assert expected.max() > 10
@@ -239,6 +241,24 @@ def test_batches_are_a_function_of_the_seed_and_can_be_resumed(corpus, options):
     assert not np.array_equal(batches[0]["magnitude"], batches[1]["magnitude"])
     (other,) = take(corpus, dataclasses.replace(options, seed=6))
     assert not np.array_equal(other["magnitude"], batches[0]["magnitude"])
+
+
+@pytest.mark.parametrize("workers", [2, 3])
+def test_workers_share_the_batches_of_one(corpus, options, workers):
+    options = dataclasses.replace(options, batch_size=6)
+    whole = take(corpus, options, count=2)
+    shares = [
+        take(corpus, dataclasses.replace(options, shard=(worker, workers)), count=2)
+        for worker in range(workers)
+    ]
+    for number, batch in enumerate(whole):
+        joined = {name: np.concatenate([share[number][name] for share in shares]) for name in batch}
+        harness.assert_same(joined, batch, rtol=0, atol=1e-6)
+
+
+def test_workers_that_cannot_share_a_batch(corpus, options):
+    with pytest.raises(DataError, match="2 workers cannot share a batch of 3 equally"):
+        dataset.phrases(corpus.records, dataclasses.replace(options, shard=(0, 2)))
 
 
 def test_batches_hold_their_split_only(corpus, options):

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from sep_tf import losses, pitch
+from sep_tf.errors import SepTfError
 
 
 def number(value) -> float:
@@ -34,6 +35,37 @@ def test_masked_losses_divide_by_batch_times_frames():
     assert number(loss(true, found, sample_weight=mask)) == pytest.approx(expected, rel=1e-5)
     assert number(loss(true, found)) == pytest.approx(frames.mean(), rel=1e-5)
     assert number(loss(true, found, sample_weight=0 * mask)) == 0.0
+
+
+def test_absolute_loss_weighs_the_envelope_from_low_to_high():
+    """SS: full weight for c0, seven tenths for the finest coefficient, full for aperiodicities."""
+    weights = losses.ss_weights()
+    assert weights[[0, 59, 60, 63]] == pytest.approx([1.0, 0.7, 1.0, 1.0])
+    assert np.diff(weights[:60]) == pytest.approx(np.full(59, -0.3 / 59), rel=1e-3)
+    true, found = np.zeros((2, 1, 1, 64), np.float32)
+    found[0, 0, [0, 59, 60]] = [2.0, -1.0, 3.0]
+    loss = losses.AbsoluteFeatureLoss(weights)
+    assert number(loss(true, found)) == pytest.approx((2 + 0.7 + 3) / 64)
+
+
+def test_mask_loss_is_the_mean_distance_of_magnitudes():
+    true, found = np.zeros((2, 2, 3, 513), np.float32)
+    found[1, 2, :5] = [1, -2, 3, 0, 4]
+    assert number(losses.MaskLoss()(true, found)) == pytest.approx(10 / (6 * 513))
+
+
+def test_feature_losses_by_name():
+    std = np.linspace(4, 0.1, 64)
+    rng = np.random.default_rng(0)
+    true, found = rng.normal(size=(2, 1, 5, 64)).astype(np.float32)
+    for name, loss in (
+        ("squared", losses.FeatureLoss(losses.feature_weights(std))),
+        ("distortion", losses.DistortionLoss(losses.distortion_weights(std))),
+    ):
+        named = losses.feature_loss(name, std)
+        assert number(named(true, found)) == pytest.approx(number(loss(true, found)))
+    with pytest.raises(SepTfError, match="unknown feature loss 'cubed'"):
+        losses.feature_loss("cubed", std)
 
 
 def test_content_loss_is_the_mean_distance():

@@ -1,5 +1,6 @@
 """Networks: weights that come back, contexts that hold, pitch that lands in its bin."""
 
+import dataclasses
 import math
 
 import numpy as np
@@ -11,7 +12,10 @@ from sep_tf.models import f0 as f0_network
 from tests import harness
 
 TINY = PRESETS["tiny"]
-NAMES = ("autovc", "encoder", "sin", "f0", "extractor")
+NAMES = models.NAMES
+SMALL = ("tiny", "tiny-paper")
+# Networks whose input is one spectrogram.
+SINGLE = ("encoder", "sin", "f0", "ss", "unet")
 SINGERS = 3
 
 
@@ -30,8 +34,11 @@ def inputs(name: str, frames: int, size: int = 1) -> dict[str, np.ndarray]:
     chosen = {
         "autovc": {"features": rng.normal(0, 2, (size, frames, 64)), "singer": one_hot},
         "encoder": {"magnitude": spectra["magnitude"]},
+        "sdn": {"magnitude": spectra["magnitude"], "singer": one_hot},
         "sin": {"magnitude": spectra["magnitude"]},
         "f0": {"magnitude_4096": spectra["magnitude_4096"]},
+        "ss": {"magnitude": spectra["magnitude"]},
+        "unet": {"magnitude": spectra["magnitude"]},
         "extractor": spectra,
     }[name]
     return {key: value.astype(np.float32) for key, value in chosen.items()}
@@ -39,26 +46,37 @@ def inputs(name: str, frames: int, size: int = 1) -> dict[str, np.ndarray]:
 
 def caller(name: str, model):
     """The model as a function of named inputs."""
-    single = name in ("encoder", "sin", "f0")
-    return lambda values: model(next(iter(values.values())) if single else values)
+    return lambda values: model(next(iter(values.values())) if name in SINGLE else values)
 
 
-@pytest.fixture(scope="module")
-def tiny():
+def random_models(preset: str) -> dict:
     """One model of each kind, every variable random."""
-    made = {name: make(name) for name in NAMES}
+    made = {name: make(name, PRESETS[preset]) for name in NAMES}
     for model in made.values():
         harness.randomise(model)
     return made
 
 
+@pytest.fixture(scope="module")
+def tiny():
+    return random_models("tiny")
+
+
+@pytest.fixture(scope="module", params=SMALL)
+def small(request):
+    """The models of either small preset."""
+    if request.param == "tiny":
+        return request.getfixturevalue("tiny")
+    return random_models(request.param)
+
+
+@pytest.mark.parametrize("preset", SMALL)
 @pytest.mark.parametrize("name", NAMES)
-def test_weights_saved_are_weights_loaded(name, tmp_path):
+def test_weights_saved_are_weights_loaded(name, preset, tmp_path):
     values = inputs(name, 32, size=2)
-    single = name in ("encoder", "sin", "f0")
-    given = next(iter(values.values())) if single else values
+    given = next(iter(values.values())) if name in SINGLE else values
     path = tmp_path / "model.weights.h5"
-    harness.check_save_and_load(lambda: make(name), given, path)
+    harness.check_save_and_load(lambda: make(name, PRESETS[preset]), given, path)
 
 
 def context_of(name: str, model) -> int:
@@ -74,6 +92,23 @@ def test_frames_depend_on_their_context_only(tiny, name, start, stop):
     harness.check_context(
         caller(name, model), inputs(name, 160), context_of(name, model), start, stop
     )
+
+
+def test_frames_of_the_paper_f0_depend_on_their_context_only():
+    model = make("f0", PRESETS["tiny-paper"])
+    harness.randomise(model)
+    assert model.context == 150
+    harness.check_context(caller("f0", model), inputs("f0", 352), model.context, 160, 176)
+
+
+def test_frames_of_a_deep_unet_depend_on_their_context_only():
+    """Six levels as in `lite` and `paper`: chunks start on multiples of 64 frames."""
+    config = dataclasses.replace(TINY, unet_channels=(2, 2, 2, 2, 3, 3))
+    model = make("unet", config)
+    harness.randomise(model)
+    assert (model.alignment, model.context) == (64, 252)
+    values = inputs("unet", 704)
+    harness.check_context(caller("unet", model), values, model.context, 320, 384, align=64)
 
 
 @pytest.mark.slow
@@ -92,10 +127,10 @@ def test_frames_of_the_lite_preset_depend_on_their_context_only():
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_examples_of_a_batch_do_not_see_each_other(tiny, name):
+def test_examples_of_a_batch_do_not_see_each_other(small, name):
     values = inputs(name, 32, size=2)
-    both = harness.flat(caller(name, tiny[name])(values))
-    second = caller(name, tiny[name])({key: value[1:] for key, value in values.items()})
+    both = harness.flat(caller(name, small[name])(values))
+    second = caller(name, small[name])({key: value[1:] for key, value in values.items()})
     harness.assert_same(second, {k: v[1:] for k, v in both.items()}, rtol=1e-4, atol=1e-4)
 
 
@@ -126,6 +161,47 @@ def test_lite_has_at_most_four_million_parameters():
     counts = [make(name, PRESETS["lite"]).count_params() for name in ("sin", "f0")]
     assert sum(counts) <= 4_000_000
     assert make("extractor", PRESETS["lite"]).count_params() == sum(counts)
+
+
+# The other systems
+
+
+def test_sdn_follows_the_singer(tiny):
+    """Physical units, and another one-hot is another voice."""
+    model, values = tiny["sdn"], inputs("sdn", 32, size=2)
+    code = model.encoder(values["magnitude"])
+    _, after = model.decode(code, values["singer"])
+    expected = np.asarray(after) * np.array(model.normaliser.std) + np.array(model.normaliser.mean)
+    np.testing.assert_allclose(model(values), expected, rtol=1e-5, atol=1e-5)
+    other = model(values | {"singer": values["singer"][:, ::-1]})
+    assert np.abs(np.asarray(other)[0] - expected[0]).max() > 0.1
+
+
+def test_ss_speaks_physical_units(tiny):
+    model, magnitude = tiny["ss"], inputs("ss", 32)["magnitude"]
+    found, heads = harness.flat(model(magnitude)), harness.flat(model.heads(magnitude))
+    features = heads["features"] * np.array(model.normaliser.std) + np.array(model.normaliser.mean)
+    np.testing.assert_allclose(found["envelope"], features[:, :, :60], rtol=1e-4, atol=1e-4)
+    expected = np.minimum(features[:, :, 60:], 0)
+    np.testing.assert_allclose(found["aperiodicity"], expected, rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(found["f0"], pitch.denormalise(heads["f0_normalised"]), rtol=1e-4)
+    np.testing.assert_allclose(found["voicing"], 1 / (1 + np.exp(-heads["voicing"])), rtol=1e-5)
+
+
+def test_mask_of_the_unet_is_a_share_of_every_bin(tiny):
+    mask = np.asarray(tiny["unet"](inputs("unet", 32)["magnitude"]))
+    assert mask.shape == (1, 32, 513)
+    assert not mask[:, :, 512].any()
+    assert 0 <= mask[:, :, :512].min() < 0.2 and 0.8 < mask.max() <= 1
+
+
+def test_dropout_of_the_unet_is_for_training_only():
+    model = make("unet", dataclasses.replace(TINY, unet_dropout=0.5))
+    harness.randomise(model)
+    magnitude = inputs("unet", 16)["magnitude"]
+    np.testing.assert_array_equal(model(magnitude), model(magnitude))
+    first, second = (np.asarray(model(magnitude, training=True)) for _ in range(2))
+    assert np.abs(first - second).max() > 0.01
 
 
 # F0: front end and decoding

@@ -1,12 +1,15 @@
 """Stages learn, leave alone what they must, and go on after an interruption as if none had been."""
 
 import hashlib
+import json
 import os
+import pathlib
 import shutil
 import signal
 import subprocess
 import sys
 import time
+import types
 
 import keras
 import numpy as np
@@ -17,10 +20,11 @@ from sep_tf import models, train
 from sep_tf.config import PRESETS
 from sep_tf.errors import ModelError, SepTfError
 from sep_tf.training import loop, stages
+from sep_tf.training import strategy as distribution
 from tests import harness
 from tfrecords import dataset
 
-NAMES = ("autovc", "encoder", "sin", "f0")
+NAMES = train.ORDER
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -30,9 +34,9 @@ def test_every_stage_learns_a_batch_by_heart(run, name):
     assert losses[-1] < 0.8 * losses[0], losses
 
 
-@pytest.mark.parametrize("name", ["encoder", "sin"])
+@pytest.mark.parametrize("name", ["encoder", "sdn", "sin"])
 def test_what_is_frozen_stays_bit_identical(run, name):
-    """The teacher in `encoder`, the mixture encoder in `sin`: weights and batch statistics."""
+    """The teacher in `encoder`, the mixture encoder in `sdn`, `sin`: batch statistics as well."""
     before, after = run.frozen[name]
     assert len(before) > 5
     for a, b in zip(before, after, strict=True):
@@ -65,6 +69,25 @@ def test_singers_nobody_trains_have_no_one_hot(run):
     trainer = harness.make_trainer("autovc", run.model_dir, harness.one_batch, **RUN)
     found = np.asarray(trainer.stage.one_hot({"singer": np.array([1, -1, 0])}))
     np.testing.assert_array_equal(found, [[0, 1], [0, 0], [1, 0]])
+
+
+def test_the_teacher_can_hear_what_sdn_sings(run):
+    """The authors' second content term: weighed, curved, and the teacher stays as it is."""
+    plain, heard = (_sdn(run.model_dir, weight) for weight in (0.0, 0.5))
+    heard.model.set_weights(plain.model.get_weights())
+    batch = harness.batch(0)
+    values, without = (stage.losses(batch, training=False) for stage in (heard, plain))
+    assert "content" not in without and float(values["content"]) > 0.01
+    assert float(values["loss"]) == pytest.approx(
+        float(without["loss"]) + 0.5 * float(values["content"]), rel=1e-5
+    )
+    assert not heard.teacher.model.trainable_variables
+
+
+def _sdn(model_dir, content_weight: float) -> stages.Stage:
+    config = stages.train_config("sdn", preset="tiny", content_weight=content_weight)
+    info = stages.DataInfo(harness.SINGERS, np.zeros(64), np.ones(64))
+    return stages.STAGES["sdn"](PRESETS["tiny"], info, model_dir, config)
 
 
 # The settings of the `run` fixture.
@@ -102,8 +125,8 @@ def stop_after(trainer, steps: int) -> None:
     """SIGTERM reaches the process after so many steps."""
     inner, done = trainer._train_step, []
 
-    def step(batch):
-        values = inner(batch)
+    def step(*arguments):
+        values = inner(*arguments)
         done.append(None)
         if len(done) == steps:
             os.kill(os.getpid(), signal.SIGTERM)
@@ -181,6 +204,7 @@ def test_a_loss_that_is_not_finite_ends_the_run(tmp_path):
     with pytest.raises(SepTfError) as error:
         trainer.run()
     assert "autovc: the loss is not finite at step 4" in str(error.value)
+    assert f"on phrases of {', '.join(harness.SONGS)};" in str(error.value)
     assert "ckpt-2" in str(error.value) and trainer.manager.latest_checkpoint.endswith("ckpt-2")
     assert len(harness.log_rows(trainer)) == 1
     model = models.build("autovc", PRESETS["tiny"], singers=len(harness.SINGERS))
@@ -188,10 +212,86 @@ def test_a_loss_that_is_not_finite_ends_the_run(tmp_path):
     assert all(np.isfinite(value).all() for value in harness.weights(model))
 
 
+def test_a_gradient_that_is_not_finite_ends_the_run_although_the_loss_is(tmp_path):
+    trainer = autovc(tmp_path, seed=0, steps=8, validate_every=2)
+    losses = trainer.stage.losses
+
+    def spoiled(batch, training):
+        values = losses(batch, training)
+        weight = tf.reduce_sum(trainer.stage.model.trainable_variables[0].value)
+        # The root of nothing is 0, its slope is not finite.
+        return values | {"loss": values["loss"] + tf.sqrt(0.0 * weight)}
+
+    trainer.stage.losses = spoiled
+    with pytest.raises(SepTfError, match="autovc: the loss is not finite at step 1, on phrases of"):
+        trainer.run()
+    assert not trainer.manager.checkpoints and not trainer.best_path.exists()
+
+
+# Settings of a run
+
+
+def test_settings_that_came_later_have_their_defaults_on_resume(run):
+    """A config.json of a version that knew fewer settings is no other configuration."""
+    path = run.model_dir / "autovc" / "config.json"
+    before = path.read_text()
+    settings, end = json.JSONDecoder().raw_decode(before)
+    del settings["feature_loss"]
+    path.write_text(json.dumps(settings) + before[end:])
+    try:
+        trainer = harness.make_trainer("autovc", run.model_dir, harness.one_batch, **RUN)
+        trainer.run()
+        assert trainer.step == RUN["steps"]
+    finally:
+        path.write_text(before)
+
+
+@pytest.mark.parametrize("preset", ["lite", "paper"])
+def test_flag_files_of_the_presets(preset, tmp_path, capsys):
+    """They parse, and `paper` has the paper's batches."""
+    path = pathlib.Path(train.__file__).parent / "presets" / f"{preset}.flags"
+    argv = [f"--flagfile={path}", f"--data_dir={tmp_path}/none", f"--model_dir={tmp_path}"]
+    assert "none is no data set" in harness.one_line_error(train.run, argv, capsys)
+    assert train.FLAGS.preset == preset
+    if preset == "paper":
+        given = {name: getattr(train.FLAGS, name) for name in train._OVERRIDES}
+        config = stages.train_config("sin", **given)
+        assert (config.batch_size, config.phrase_frames, config.learning_rate) == (30, 128, 1e-3)
+        assert config.feature_loss == "squared"
+
+
 # What is refused
 
 
-@pytest.mark.parametrize(("name", "needed"), [("encoder", "autovc"), ("sin", "encoder")])
+def test_a_content_term_without_the_teacher(run, tmp_path):
+    path = stages.weights_path(tmp_path, "encoder")
+    path.parent.mkdir()
+    path.write_bytes(stages.weights_path(run.model_dir, "encoder").read_bytes())
+    with pytest.raises(ModelError, match="stage sdn needs the weights of stage autovc: run"):
+        _sdn(tmp_path, 0.5)
+
+
+def test_phrases_too_short_for_the_pictures_of_the_unet(tmp_path):
+    with pytest.raises(ModelError, match="stage unet needs phrases of a multiple of 8 frames"):
+        harness.make_trainer("unet", tmp_path, harness.one_batch, phrase_frames=36)
+
+
+def test_a_batch_that_replicas_cannot_share(corpus, tmp_path, monkeypatch, capsys):
+    two = types.SimpleNamespace(num_replicas_in_sync=2)
+    distribution.check_batch_size(two, 30)
+    with pytest.raises(SepTfError, match="2 replicas cannot share a batch of 5 equally"):
+        distribution.check_batch_size(two, 5)
+    # The last stages' own batch size is looked at before the first stage is trained.
+    three = types.SimpleNamespace(num_replicas_in_sync=3)
+    monkeypatch.setattr(distribution, "make_strategy", lambda name: three)
+    argv = [f for f in flags(corpus, tmp_path, stage="all") if "batch_size" not in f]
+    line = harness.one_line_error(train.run, argv, capsys)
+    assert "3 replicas cannot share a batch of 16 equally" in line
+
+
+@pytest.mark.parametrize(
+    ("name", "needed"), [("encoder", "autovc"), ("sdn", "encoder"), ("sin", "encoder")]
+)
 def test_a_stage_without_the_one_before(tmp_path, name, needed):
     with pytest.raises(ModelError) as error:
         harness.make_trainer(name, tmp_path, harness.one_batch)
@@ -256,35 +356,17 @@ def test_a_record_that_is_damaged_inside(corpus, tmp_path, capsys, quick):
     assert f"{folder}: a record is damaged" in line
 
 
-def test_mixed_precision_trains_the_same_weights(tmp_path, run):
-    """bfloat16 inside, float32 weights and outputs: losses stay near those of float32."""
-    for name in ("autovc", "encoder"):
-        shutil.copytree(run.model_dir / name, tmp_path / name)
-    before = keras.config.dtype_policy()
-    keras.config.set_dtype_policy("mixed_bfloat16")
-    try:
-        trainer = harness.make_trainer("sin", tmp_path, harness.one_batch, **RUN)
-        trainer.run()
-    finally:
-        keras.config.set_dtype_policy(before)
-    model = trainer.stage.model
-    assert model.decoder.stack.convolutions[0].compute_dtype == "bfloat16"
-    assert {variable.dtype for variable in model.variables} == {"float32"}
-    assert model(harness.batch(0)["magnitude"]).dtype == "float32"
-    losses = [float(row["train_loss"]) for row in harness.log_rows(trainer)]
-    np.testing.assert_allclose(losses, run.losses["sin"], rtol=0.1)
-    plain = models.build("sin", PRESETS["tiny"])
-    plain.load_weights(stages.weights_path(tmp_path, "sin"))
-    found, expected = (np.asarray(m(harness.batch(0)["magnitude"])) for m in (model, plain))
-    assert 0 < np.abs(found - expected).max() < 0.1 * expected.std()
-
-
 def test_command_line_errors(corpus, tmp_path, capsys):
     for argv, words in (
         (flags(corpus, tmp_path, phrase_frames=100), "--phrase_frames=100 is no multiple of 16"),
         (flags(corpus, tmp_path, data_dir=tmp_path / "nowhere"), "nowhere is no data set"),
         (flags(corpus, tmp_path, stage="encoder"), "needs the weights of stage autovc"),
         (flags(corpus, tmp_path, steps=0), "steps"),
+        (
+            flags(corpus, tmp_path, stage="all", preset="lite", phrase_frames=96),
+            "--phrase_frames=96 is no multiple of 64",
+        ),
+        (flags(corpus, tmp_path, content_weight=0.5), "--content_weight is for stage sdn"),
         (flags(corpus, tmp_path, stage="sdnn"), "stage"),
         (flags(corpus, tmp_path)[3:], "--data_dir"),
         (["--data_dir=x"], "--model_dir"),
@@ -294,6 +376,15 @@ def test_command_line_errors(corpus, tmp_path, capsys):
             argv = [flag for flag in argv if "data_dir" not in flag]
         assert words in harness.one_line_error(train.run, argv, capsys)
     assert not (tmp_path / "autovc" / "checkpoints").exists()
+
+
+def test_the_program_sets_the_precision(corpus, tmp_path, quick):
+    assert train.run(flags(corpus, tmp_path, precision="mixed_bfloat16", steps=1)) == 0
+    assert keras.config.dtype_policy().name == "mixed_bfloat16"
+
+
+def test_the_policy_of_one_test_is_not_that_of_the_next():
+    assert keras.config.dtype_policy().name == "float32"
 
 
 @pytest.mark.slow

@@ -31,10 +31,21 @@ class PhraseOptions:
     batch_size: int = 30
     phrase_frames: int = 128
     seed: int = 1
-    # Names of the spectrograms to compute, of `spectrogram.names()`; "name/2" has every second
+    # Names of the spectrograms to compute, of `spectrogram_sources()`; "name/2" has every second
     # frame.
     spectrograms: tuple[str, ...] = ("magnitude",)
     augment: AugmentConfig = AugmentConfig()
+    # Worker of how many: each makes its share of every batch, and only that.
+    shard: tuple[int, int] = (0, 1)
+
+
+def spectrogram_sources() -> dict[str, tuple[str, int]]:
+    """Spectrograms a batch can have: name -> (waveform it is of, transform length).
+
+    `voice_magnitude` is of the vocal as mixed, its room included: what a mask is to leave.
+    """
+    mixture = {name: ("mixture", length) for name, length in spectrogram.names().items()}
+    return mixture | {"voice_magnitude": ("voice", AUDIO.fft_length)}
 
 
 def parse(serialised: tf.Tensor) -> dict[str, tf.Tensor]:
@@ -122,13 +133,14 @@ def phrases(folder: Path | str, options: PhraseOptions) -> tf.data.Dataset:
     Returns:
       Data set of dictionaries: `features` [B, T, 64], `f0` [B, T] Hz, `voiced` and `audible`
       [B, T] 0/1, `singer` and `song_index` [B] int32, and every spectrogram asked for,
-      [B, T, bins], all float32 unless said.
+      [B, T, bins], all float32 unless said. B is the worker's share of `batch_size`.
 
     Raises:
-      DataError: no such data set, split or music; a truncated shard.
+      DataError: no such data set, split or music; a truncated shard; a batch size that the
+        workers cannot share equally.
     """
     stream = mixtures(folder, options)
-    stream = stream.batch(options.batch_size, drop_remainder=True)
+    stream = stream.batch(options.batch_size // options.shard[1], drop_remainder=True)
     stream = stream.map(
         lambda batch: add_spectrograms(batch, options.spectrograms), num_parallel_calls=1
     )
@@ -139,9 +151,14 @@ def mixtures(folder: Path | str, options: PhraseOptions) -> tf.data.Dataset:
     """Endless single training phrases with their waveforms, see `augment.mix`.
 
     Raises:
-      DataError: no such data set, split or music; a truncated shard.
+      DataError: no such data set, split or music; a truncated shard; a batch size that the
+        workers cannot share equally.
     """
     folder = Path(folder)
+    worker, workers = options.shard
+    share, rest = divmod(options.batch_size, workers)
+    if rest:
+        raise DataError(f"{workers} workers cannot share a batch of {options.batch_size} equally")
     index = schema.DatasetIndex.load(folder)
     voices = _records(checked_shards(folder, index, options.split), 2 * options.seed)
     backing = _music(folder, index, options.split, 2 * options.seed + 1)
@@ -158,19 +175,21 @@ def mixtures(folder: Path | str, options: PhraseOptions) -> tf.data.Dataset:
         return augment.mix(*pair, seed, options.phrase_frames, options.augment)
 
     stream = tf.data.Dataset.zip((voices, backing)).enumerate()
+    if workers > 1:
+        # Before the costly map: together the workers make the batches that one would make alone.
+        stream = stream.filter(lambda n, pair: n % options.batch_size // share == worker)
     return stream.map(example, num_parallel_calls=2, deterministic=True)
 
 
 def add_spectrograms(batch: dict[str, tf.Tensor], names: tuple[str, ...]) -> dict[str, tf.Tensor]:
     """Replaces the waveforms of a batch by the spectrograms asked for."""
     batch = dict(batch)
-    mixture = batch.pop("mixture")
-    del batch["voice"], batch["accompaniment"]
+    waveforms = {name: batch.pop(name) for name in ("mixture", "voice", "accompaniment")}
     for name in names:
         base, _, step = name.partition("/")
-        length = spectrogram.names()[base]
+        source, length = spectrogram_sources()[base]
         skip = RECORD.margin - length // 2
-        inner = mixture[:, skip : mixture.shape[1] - skip]
+        inner = waveforms[source][:, skip : waveforms[source].shape[1] - skip]
         batch[name] = spectrogram.magnitude_ops(
             inner, length, AUDIO.hop_length * int(step or 1), pad=False
         )

@@ -3,13 +3,21 @@
 from keras import ops
 
 from sep_tf.config import AudioConfig, ModelConfig
+from sep_tf.models import architectures
 from sep_tf.models.autovc import AutoVC
 from sep_tf.models.extractor import Extractor
 from sep_tf.models.f0 import F0
-from sep_tf.models.sin import SIN, MixtureEncoder
+from sep_tf.models.mixture_encoder import MixtureEncoder
+from sep_tf.models.sdn import SDN
+from sep_tf.models.sin import SIN
+from sep_tf.models.ss import SS
+from sep_tf.models.unet import UNet
 
-__all__ = ["SIN", "AutoVC", "Extractor", "F0", "MixtureEncoder", "build"]
+__all__ = [
+    "SDN", "SIN", "SS", "AutoVC", "Extractor", "F0", "MixtureEncoder", "NAMES", "UNet", "build",
+]  # fmt: skip
 
+NAMES = ("autovc", "encoder", "sdn", "sin", "f0", "ss", "unet", "extractor")
 _AUDIO = AudioConfig()
 
 
@@ -17,9 +25,9 @@ def build(name: str, config: ModelConfig, singers: int = 0):
     """A network with its variables created.
 
     Args:
-      name: "autovc", "encoder", "sin", "f0" or "extractor" (SIN and F0 in one).
+      name: one of NAMES; "extractor" is SIN and F0 in one.
       config: sizes.
-      singers: length of the singer one-hot; AutoVC only.
+      singers: length of the singer one-hot; AutoVC and SDN only.
     """
     frames = config.code_hop
     magnitude = ops.zeros((1, frames, _AUDIO.bins))
@@ -27,8 +35,11 @@ def build(name: str, config: ModelConfig, singers: int = 0):
     makers = {
         "autovc": lambda: (AutoVC(config, singers), AutoVC.example_inputs(singers, frames)),
         "encoder": lambda: (MixtureEncoder(config), magnitude),
+        "sdn": lambda: (SDN(config, singers), SDN.example_inputs(singers, frames)),
         "sin": lambda: (SIN(config), magnitude),
-        "f0": lambda: (F0(config), fine),
+        "f0": lambda: (architectures.of(config).f0(config), fine),
+        "ss": lambda: (SS(config), magnitude),
+        "unet": lambda: _with_inputs(UNet(config)),
         "extractor": lambda: (
             Extractor(config),
             {"magnitude": magnitude, "magnitude_4096": fine},
@@ -37,3 +48,8 @@ def build(name: str, config: ModelConfig, singers: int = 0):
     model, inputs = makers[name]()
     model(inputs)
     return model
+
+
+def _with_inputs(unet: UNet) -> tuple:
+    """A U-Net and the shortest spectrogram it takes."""
+    return unet, ops.zeros((1, unet.alignment, _AUDIO.bins))

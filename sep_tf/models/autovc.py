@@ -4,9 +4,7 @@ import keras
 from keras import ops
 
 from sep_tf.config import ModelConfig
-from sep_tf.models import blocks
-from sep_tf.models.content_encoder import ContentEncoder
-from sep_tf.models.decoder import Decoder
+from sep_tf.models import architectures, blocks
 
 
 class AutoVC(keras.Model):
@@ -19,9 +17,10 @@ class AutoVC(keras.Model):
     def __init__(self, config: ModelConfig, singers: int, **kwargs):
         super().__init__(dtype="float32", **kwargs)
         self.config, self.singers = config, singers
+        made = architectures.of(config)
         self.normaliser = blocks.FeatureNormaliser(name="normaliser")
-        self.encoder = ContentEncoder(config, name="encoder")
-        self.decoder = Decoder(config, name="decoder")
+        self.encoder = made.encoder(config, name="encoder")
+        self.decoder = made.singer_decoder(config, name="decoder")
 
     def encode(self, normalised, singer, training=False):
         """E_avc (eq. 1)."""

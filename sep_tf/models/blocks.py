@@ -9,6 +9,8 @@ import keras
 import numpy as np
 from keras import layers, ops
 
+from sep_tf.errors import ModelError
+
 
 def batch_norm(name: str, **options) -> layers.BatchNormalization:
     """BatchNormalization; statistics adapt within a few hundred steps, over all replicas."""
@@ -79,6 +81,36 @@ class ResidualStack(layers.Layer):
         return x
 
 
+class ConvolutionStack(layers.Layer):
+    """Convolution, BatchNorm and activation, once for each width: [B, T, any] -> [B, T, last].
+
+    The block of AutoVC's encoder, decoder and post-net ([14], section 4).
+    """
+
+    def __init__(self, widths: tuple[int, ...], kernel_size: int, activation: str, **kwargs):
+        super().__init__(dtype="float32", **kwargs)
+        self.widths, self.kernel_size = tuple(widths), kernel_size
+        self.convolutions = [
+            layers.Conv1D(width, kernel_size, padding="same", name=f"conv_{i}")
+            for i, width in enumerate(self.widths)
+        ]
+        self.norms = [batch_norm(f"norm_{i}") for i in range(len(self.widths))]
+        self.activation = keras.activations.get(activation)
+
+    def build(self, input_shape):
+        for convolution, norm, width in zip(
+            self.convolutions, self.norms, self.widths, strict=True
+        ):
+            convolution.build(input_shape)
+            input_shape = (*input_shape[:-1], width)
+            norm.build(input_shape)
+
+    def call(self, x, training=False):
+        for convolution, norm in zip(self.convolutions, self.norms, strict=True):
+            x = self.activation(norm(convolution(x), training=training))
+        return x
+
+
 class FeatureNormaliser(layers.Layer):
     """Mean and deviation of the 64 features, stored with the weights: models need no side file."""
 
@@ -120,3 +152,11 @@ def repeat_code(code, hop: int):
 def tile_singer(one_hot, frames: int):
     """Singer one-hot [B, singers] to every frame, [B, T, singers]."""
     return ops.repeat(ops.expand_dims(one_hot, 1), frames, axis=1)
+
+
+def no_context(network) -> int:
+    """Raises ModelError: every output frame of a recurrent network depends on all frames."""
+    raise ModelError(
+        f"{type(network).__name__} is recurrent and has no finite context: it cannot be cut into "
+        "chunks that equal the whole song"
+    )

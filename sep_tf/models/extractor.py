@@ -4,6 +4,7 @@ import keras
 from keras import ops
 
 from sep_tf.config import AudioConfig, ModelConfig
+from sep_tf.models import architectures
 from sep_tf.models import f0 as f0_network
 from sep_tf.models.sin import SIN
 
@@ -19,7 +20,7 @@ class Extractor(keras.Model):
         super().__init__(dtype="float32", **kwargs)
         self.config = config
         self.sin = SIN(config, name="sin")
-        self.f0 = f0_network.F0(config, name="f0")
+        self.f0 = architectures.of(config).f0(config, name="f0")
 
     @property
     def context(self) -> int:

@@ -72,6 +72,9 @@ class F0(keras.Model):
     (continuous head, 0..1 on `pitch.normalise`'s scale), `voicing` logits [B, T].
     """
 
+    # `heads` reads every so many frames.
+    frame_step = STRIDE
+
     def __init__(self, config: ModelConfig, **kwargs):
         super().__init__(dtype="float32", **kwargs)
         self.config = config

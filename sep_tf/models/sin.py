@@ -3,26 +3,8 @@
 import keras
 
 from sep_tf.config import ModelConfig
-from sep_tf.models import blocks
-from sep_tf.models.content_encoder import ContentEncoder
-from sep_tf.models.decoder import Decoder
-
-
-class MixtureEncoder(keras.Model):
-    """E_spec: mixture magnitude M [B, T, 513] -> content code C_spec [B, T / 16, 64]."""
-
-    def __init__(self, config: ModelConfig, **kwargs):
-        super().__init__(dtype="float32", **kwargs)
-        self.config = config
-        self.log_magnitude = blocks.LogMagnitude(name="log_magnitude")
-        self.encoder = ContentEncoder(config, name="encoder")
-
-    @property
-    def context(self) -> int:
-        return self.encoder.context
-
-    def call(self, magnitude, training=False):
-        return self.encoder(self.log_magnitude(magnitude, training=training), training=training)
+from sep_tf.models import architectures, blocks
+from sep_tf.models.mixture_encoder import MixtureEncoder
 
 
 class SIN(keras.Model):
@@ -37,7 +19,7 @@ class SIN(keras.Model):
         self.config = config
         self.encoder = MixtureEncoder(config, name="encoder")
         self.log_magnitude = blocks.LogMagnitude(name="log_magnitude")
-        self.decoder = Decoder(config, name="decoder")
+        self.decoder = architectures.of(config).mixture_decoder(config, name="decoder")
         self.normaliser = blocks.FeatureNormaliser(name="normaliser")
         self.normaliser.build()
 

@@ -1,6 +1,6 @@
 """The training loop: one step of ours for every strategy, checkpoints, resume, early stopping."""
 
-import csv
+import json
 import math
 import signal
 import time
@@ -9,28 +9,31 @@ from pathlib import Path
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from sep_tf import config as configuration
 from sep_tf.config import ModelConfig, TrainConfig
 from sep_tf.errors import ModelError, SepTfError
-from sep_tf.training.stages import Stage, weights_path
+from sep_tf.training import strategy as distribution
+from sep_tf.training.log import RunLog
+from sep_tf.training.stage import Stage, weights_path
 
-# Called with (split, seed), returns batches; the same arguments give the same batches.
+# Called with (split, seed), returns this worker's share of batches; the same arguments give the
+# same batches.
 DataSource = Callable[[str, int], tf.data.Dataset]
 _VALIDATION_SEED = 10_007
+# Validation phrases shown as pictures.
+_PICTURES = 3
 
 
-def make_strategy(name: str) -> tf.distribute.Strategy:
-    """The distribution strategy of a name.
-
-    "auto" takes all GPUs if there are several, "mirrored" all devices, "none" the default one.
-    """
-    gpus = tf.config.list_logical_devices("GPU")
-    if name == "mirrored" or (name == "auto" and len(gpus) > 1):
-        devices = gpus or tf.config.list_logical_devices("CPU")
-        return tf.distribute.MirroredStrategy([device.name for device in devices])
-    return tf.distribute.get_strategy()
+def make_optimizer(config: TrainConfig) -> keras.optimizers.Optimizer:
+    """Adam, its rate rising over the first steps and falling to zero over all of them."""
+    schedule = keras.optimizers.schedules.CosineDecay(
+        config.learning_rate / 20, config.steps, alpha=0.02,
+        warmup_target=config.learning_rate, warmup_steps=max(1, min(200, config.steps // 10)),
+    )  # fmt: skip
+    return keras.optimizers.Adam(schedule)
 
 
 class Interrupted(Exception):
@@ -41,7 +44,8 @@ class Trainer:
     """Runs one stage.
 
     Its files are in `folder`: checkpoints/ (newest two), best.weights.h5 (lowest validation
-    loss), config.json, log.csv and tensorboard/.
+    loss), config.json, log.csv and tensorboard/. Of several workers the chief alone writes them;
+    all read them, so that `model_dir` must be a folder that all of them see.
     """
 
     def __init__(
@@ -53,20 +57,20 @@ class Trainer:
         model_dir: Path,
         strategy: tf.distribute.Strategy,
     ) -> None:
+        distribution.check_batch_size(strategy, config.batch_size)
         self.stage, self.config, self.data, self.strategy = stage, config, data, strategy
+        self.workers = distribution.shard(strategy)[1]
+        self.is_chief = distribution.is_chief(strategy)
         self.folder = model_dir / config.stage
         self.best_path = weights_path(model_dir, config.stage)
         self.folder.mkdir(parents=True, exist_ok=True)
         self._check_config(model_config)
-        schedule = keras.optimizers.schedules.CosineDecay(
-            config.learning_rate / 20, config.steps, alpha=0.02,
-            warmup_target=config.learning_rate, warmup_steps=max(1, min(200, config.steps // 10)),
-        )  # fmt: skip
         with strategy.scope():
-            self.optimizer = keras.optimizers.Adam(schedule, global_clipnorm=config.clip_norm)
+            self.optimizer = make_optimizer(config)
             self.optimizer.build(stage.model.trainable_variables)
-            self.best = tf.Variable(math.inf, trainable=False, dtype=tf.float32)
-            self.stale = tf.Variable(0, trainable=False, dtype=tf.int64)
+        # The same in every process without being mirrored: validation losses are.
+        self.best = tf.Variable(math.inf, trainable=False, dtype=tf.float32)
+        self.stale = tf.Variable(0, trainable=False, dtype=tf.int64)
         # Variables one by one: a checkpoint of the objects misses batch statistics of layers that
         # are kept in lists.
         self.checkpoint = tf.train.Checkpoint(
@@ -78,20 +82,21 @@ class Trainer:
         self.manager = tf.train.CheckpointManager(
             self.checkpoint, str(self.folder / "checkpoints"), max_to_keep=2
         )
-        self.summary = tf.summary.create_file_writer(str(self.folder / "tensorboard"))
+        self.log = RunLog(self.folder, self.is_chief)
         self._stop = False
 
     def _check_config(self, model_config: ModelConfig) -> None:
         """Saves the resolved configuration; refuses to resume with another one."""
         path = self.folder / "config.json"
-        text = configuration.dumps(self.config) + configuration.dumps(model_config)
         if path.is_file() and (self.folder / "checkpoints").is_dir():
-            if path.read_text(encoding="utf-8") != text:
+            if _read_config(path) != (self.config, model_config):
                 raise ModelError(
                     f"{path} was made with other settings; resume with the same flags or choose "
                     "another --model_dir"
                 )
-        path.write_text(text, encoding="utf-8")
+        elif self.is_chief:
+            text = configuration.dumps(self.config) + configuration.dumps(model_config)
+            path.write_text(text, encoding="utf-8")
 
     @property
     def step(self) -> int:
@@ -108,7 +113,7 @@ class Trainer:
             self.checkpoint.restore(
                 self.manager.latest_checkpoint
             ).assert_existing_objects_matched()
-            print(f"{self.config.stage}: resumed at step {self.step}", flush=True)
+            self.log.line(f"{self.config.stage}: resumed at step {self.step}")
         if self.step < self.config.steps:
             # Asked for once now: a data set without validation is found before the first step.
             self.data(self.stage.validation_split, _VALIDATION_SEED)
@@ -118,6 +123,8 @@ class Trainer:
                 self._train_segment()
         finally:
             signal.signal(signal.SIGTERM, previous)
+        # The next stage reads what the chief has just written.
+        distribution.wait_for_all(self.strategy)
         return float(self.best)
 
     def _request_stop(self, *_: Any) -> None:
@@ -131,83 +138,123 @@ class Trainer:
         # A segment has a seed of its own: resuming skips at most one segment's batches.
         batches = self.data("train", self.config.seed * 100_003 + segment).skip(done)
         sums: dict[str, float] = {}
-        started, first = time.monotonic(), self.step
+        started, first, stopping = time.monotonic(), self.step, False
         for batch in self._distribute(batches.take(end - self.step)):
-            values = {k: float(v) for k, v in self._train_step(batch).items()}
-            if not math.isfinite(values["loss"]):
-                raise SepTfError(
-                    f"{self.config.stage}: the loss is not finite at step {self.step}; the last "
-                    f"good checkpoint is {self.manager.latest_checkpoint}"
-                )
-            for name, value in values.items():
-                sums[name] = sums.get(name, 0.0) + value
-            if self._stop and self.step < end:
-                self.manager.save(self.step)
+            found = self._train_step(batch, tf.constant(float(self._stop)))
+            values = {name: float(value) for name, value in found.items()}
+            self._check_finite(values, batch)
+            stopping = self._stopping(values)
+            for name in values.keys() - {"gradient_norm", "stop"}:
+                sums[name] = sums.get(name, 0.0) + values[name]
+            if stopping and self.step < end:
+                self._save()
                 raise Interrupted
         elapsed = time.monotonic() - started
         count = self.step - first
-        train = {name: value / count for name, value in sums.items()}
+        train = {name: sums[name] / count for name in found if name in sums}
         self._report(train, self.validate(), elapsed / count)
-        self.manager.save(self.step)
-        if self._stop:
+        self._save()
+        if stopping or (self.workers == 1 and self._stop):
             raise Interrupted
 
+    def _stopping(self, values: dict[str, float]) -> bool:
+        """Whether SIGTERM reached any worker: all must leave at the same step."""
+        return self._stop if self.workers == 1 else values["stop"] > 0
+
+    def _save(self) -> None:
+        if self.is_chief:
+            self.manager.save(self.step)
+
+    def _check_finite(self, values: dict[str, float], batch: dict[str, Any]) -> None:
+        """Raises SepTfError that names the songs of the batch whose loss or gradient is NaN."""
+        # The norm too: a gradient that is NaN spoils the weights although the loss was finite.
+        if math.isfinite(values["loss"]) and math.isfinite(values["gradient_norm"]):
+            return
+        parts = self.strategy.experimental_local_results(batch["song_index"])
+        numbers = np.unique(np.concatenate([np.atleast_1d(part) for part in parts]))
+        songs = ", ".join(self.stage.info.song(number) for number in numbers)
+        raise SepTfError(
+            f"{self.config.stage}: the loss is not finite at step {self.step}, on phrases of "
+            f"{songs}; the last good checkpoint is {self.manager.latest_checkpoint}"
+        )
+
     def validate(self) -> dict[str, float]:
-        """Mean losses over fixed validation batches."""
+        """Mean losses over fixed validation batches; the first phrases become pictures."""
         batches = self.data(self.stage.validation_split, _VALIDATION_SEED)
         sums: dict[str, float] = {}
+        shown = None
         for batch in self._distribute(batches.take(self.config.validation_batches)):
+            shown = batch if shown is None else shown
             for name, value in self._validation_step(batch).items():
                 sums[name] = sums.get(name, 0.0) + float(value)
+        if self.is_chief and shown is not None:
+            local = {
+                name: self.strategy.experimental_local_results(value)[0][:_PICTURES]
+                for name, value in shown.items()
+            }
+            self.log.pictures(self.step, self.stage.pictures(local))
         return {name: value / self.config.validation_batches for name, value in sums.items()}
 
     def _report(self, train: dict[str, float], valid: dict[str, float], seconds: float) -> None:
+        if not math.isfinite(valid["loss"]):
+            raise SepTfError(
+                f"{self.config.stage}: the validation loss is not finite at step {self.step}; the "
+                f"last good checkpoint is {self.manager.latest_checkpoint}"
+            )
         improved = valid["loss"] < float(self.best)
         if improved:
             self.best.assign(valid["loss"])
             self.stale.assign(0)
-            partial = self.best_path.with_name("partial.weights.h5")
-            self.stage.model.save_weights(partial)
-            partial.replace(self.best_path)
+            self._save_best()
         else:
             self.stale.assign_add(1)
         row = {"step": self.step, "seconds_per_step": round(seconds, 4)}
         row |= {f"train_{k}": round(v, 5) for k, v in train.items()}
         row |= {f"valid_{k}": round(v, 5) for k, v in valid.items()}
-        with self.summary.as_default(step=self.step):
-            for name, value in row.items():
-                tf.summary.scalar(name, value)
-        self.summary.flush()
-        path = self.folder / "log.csv"
-        is_new = not path.is_file()
-        with path.open("a", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, row)
-            if is_new:
-                writer.writeheader()
-            writer.writerow(row)
+        row["learning_rate"] = float(self.optimizer.learning_rate.numpy())
+        row["examples_per_second"] = round(self.config.batch_size / seconds, 2)
+        self.log.row(row)
         left = (self.config.steps - self.step) * seconds / 60
         shown = "  ".join(f"{k} {v}" for k, v in row.items() if k.startswith("valid"))
-        print(
+        self.log.line(
             f"{self.config.stage} step {self.step}/{self.config.steps}  train_loss "
             f"{row['train_loss']}  {shown}  {seconds:.3f} s/step, {left:.0f} min left"
-            + ("  *" if improved else ""),
-            flush=True,
+            + ("  *" if improved else "")
         )
 
+    def _save_best(self) -> None:
+        if self.is_chief:
+            partial = self.best_path.with_name("partial.weights.h5")
+            self.stage.model.save_weights(partial)
+            partial.replace(self.best_path)
+
     def _distribute(self, batches: tf.data.Dataset) -> Iterator:
-        return iter(self.strategy.experimental_distribute_dataset(batches))
+        return distribution.distribute(self.strategy, batches, self.config.batch_size)
 
     @tf.function
-    def _train_step(self, batch):
-        def replica(part):
+    def _train_step(self, batch, stop):
+        def replica(part, stop):
             with tf.GradientTape() as tape:
                 values = self.stage.losses(part, training=True)
             variables = self.stage.model.trainable_variables
-            gradients = tape.gradient(values["loss"], variables)
+            gradients, norm = self._clipped(tape.gradient(values["loss"], variables))
             self.optimizer.apply_gradients(zip(gradients, variables, strict=True))
-            return values
+            return values | {"gradient_norm": norm, "stop": tf.identity(stop)}
 
-        return self._sum(self.strategy.run(replica, args=(batch,)))
+        return self._sum(self.strategy.run(replica, args=(batch, stop)))
+
+    def _clipped(self, gradients: list[tf.Tensor]) -> tuple[list[tf.Tensor], tf.Tensor]:
+        """A replica's gradients after clipping by the norm of all replicas' sum, and that norm.
+
+        Keras' own clipping comes before the sum: with N replicas it would be another training.
+        """
+        context = tf.distribute.get_replica_context()
+        replicas = context.num_replicas_in_sync
+        if replicas > 1:
+            gradients = context.all_reduce(tf.distribute.ReduceOp.SUM, gradients)
+        gradients, norm = tf.clip_by_global_norm(gradients, self.config.clip_norm)
+        # The optimizer sums over replicas.
+        return [gradient / replicas for gradient in gradients], norm
 
     @tf.function
     def _validation_step(self, batch):
@@ -217,8 +264,21 @@ class Trainer:
         """Losses come divided by the number of replicas: their sum is the global value."""
 
         def reduce(name: str, value: Any) -> Any:
-            mean = name in self.stage.averages
+            mean = name in self.stage.averages or name == "gradient_norm"
             how = tf.distribute.ReduceOp.MEAN if mean else tf.distribute.ReduceOp.SUM
             return self.strategy.reduce(how, value, axis=None)
 
         return {name: reduce(name, value) for name, value in values.items()}
+
+
+def _read_config(path: Path) -> tuple[TrainConfig, ModelConfig] | None:
+    """The settings in a config.json; None if it does not hold them.
+
+    Settings that came after it was written have their defaults.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+        train, end = json.JSONDecoder().raw_decode(text)
+        return TrainConfig.from_dict(train), ModelConfig.from_dict(json.loads(text[end:]))
+    except (ValueError, AttributeError):
+        return None

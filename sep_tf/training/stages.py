@@ -1,4 +1,4 @@
-"""Stages autovc -> encoder -> sin, and f0: what each trains, freezes, restores and minimises."""
+"""Stages autovc -> encoder -> sdn | sin, and f0, ss, unet: what each trains and minimises."""
 
 import dataclasses
 from pathlib import Path
@@ -8,14 +8,22 @@ import numpy as np
 from keras import ops
 
 from sep_tf import config as configuration
-from sep_tf import losses, models
+from sep_tf import losses, models, pitch
 from sep_tf.config import AugmentConfig, ModelConfig, TrainConfig
 from sep_tf.errors import ModelError
 from sep_tf.models import f0 as f0_network
+from sep_tf.training.pictures import envelopes
+from sep_tf.training.stage import (
+    DataInfo,
+    Stage,
+    frame_weights,
+    restore,
+    sung_weights,
+    weights_path,
+)
 
-WEIGHTS_NAME = "best.weights.h5"
-# Frames without a voice teach the level only; they are many and easy.
-_SILENT_WEIGHT = 0.2
+__all__ = ["STAGES", "DataInfo", "Stage", "restore", "train_config", "weights_path"]
+
 # Other melodies, tracts, microphones, rooms and bands: unseen ones are the point. Half of the
 # examples stay as recorded, so that what is common to real voices is learned as well.
 PRODUCED = AugmentConfig(
@@ -28,77 +36,27 @@ PRODUCED = AugmentConfig(
 )
 
 
-@dataclasses.dataclass(frozen=True)
-class DataInfo:
-    """What stages need to know of the data set: singers and feature statistics."""
+class Teacher:
+    """The trained AutoVC, frozen: C_avc of clean and of predicted features (eq. 1)."""
 
-    singers: tuple[str, ...]
-    mean: np.ndarray
-    std: np.ndarray
+    def __init__(self, config: ModelConfig, singers: int, model_dir: Path) -> None:
+        self.model = models.build("autovc", config, singers=singers)
+        restore(self.model, weights_path(model_dir, "autovc"))
+        self.model.trainable = False
 
+    def code(self, features: Any, singer: Any) -> Any:
+        """C_avc [B, T / 16, 64] of features in physical units and singer one-hot."""
+        return self.code_of_normalised(self.model.normaliser(features), singer)
 
-def weights_path(model_dir: Path, stage: str) -> Path:
-    """Best weights of a stage."""
-    return model_dir / stage / WEIGHTS_NAME
-
-
-def restore(model: Any, path: Path) -> None:
-    """Loads an earlier stage's weights; raises ModelError when they are another network's."""
-    try:
-        model.load_weights(path)
-    except ValueError as error:
-        # Keras' own message lists every layer.
-        raise ModelError(f"{path} was trained with another preset or other singers") from error
+    def code_of_normalised(self, normalised: Any, singer: Any) -> Any:
+        # training=False keeps the batch statistics frozen as well.
+        return self.model.encode(normalised, singer, training=False)
 
 
-class Stage:
-    """One stage. Subclasses set the attributes, `model` (trained) and `losses(batch, training)`."""
-
-    name: str
-    requires: tuple[str, ...] = ()
-    spectrograms: tuple[str, ...] = ("magnitude",)
-    validation_split = "validation_unseen"
-    # The paper has 30 phrases of 128 frames; longer ones suit the context of `lite`.
-    defaults: dict[str, Any] = {}
-    augment = AugmentConfig()
-    # Validation mixtures stay as they are recorded: figures compare from run to run.
-    validation_augment = AugmentConfig()
-    # Curves that are means over a replica's batch; everything else is a reduced loss.
-    averages: frozenset[str] = frozenset()
-
-    def __init__(self, model_config: ModelConfig, info: DataInfo, model_dir: Path) -> None:
-        for needed in self.requires:
-            if not weights_path(model_dir, needed).is_file():
-                raise ModelError(
-                    f"stage {self.name} needs the weights of stage {needed}: run "
-                    f"`sep-tf train --stage={needed}` with --model_dir={model_dir} first"
-                )
-        self.info = info
-        self.frame_loss = losses.FeatureLoss(losses.feature_weights(info.std))
-        self.content_loss = losses.ContentLoss()
-        self.create(model_config, model_dir)
-
-    def create(self, config: ModelConfig, model_dir: Path) -> None:
-        """Builds `self.model`, restoring what earlier stages learned."""
-        raise NotImplementedError
-
-    def losses(self, batch: dict[str, Any], training: bool) -> dict[str, Any]:
-        """Scalars of a batch: `loss` to minimise, and whatever else is worth a curve."""
-        raise NotImplementedError
-
-    def one_hot(self, batch: dict[str, Any]) -> Any:
-        """Singer one-hot [B, singers]; all zeros for singers that the data set does not train."""
-        return ops.one_hot(batch["singer"], len(self.info.singers))
-
-
-def frame_weights(batch: dict[str, Any]) -> Any:
-    """[B, T]: 1 where the voice sounds, less where it is silent."""
-    return _SILENT_WEIGHT + (1.0 - _SILENT_WEIGHT) * batch["audible"]
-
-
-def sung_weights(batch: dict[str, Any]) -> Any:
-    """[B, T]: 1 in voiced frames, less in consonants, least in silence."""
-    return 0.5 * (frame_weights(batch) + _SILENT_WEIGHT + (1.0 - _SILENT_WEIGHT) * batch["voiced"])
+def restore_encoder(model: Any, model_dir: Path) -> None:
+    """Loads and freezes the mixture encoder of SDN or SIN."""
+    restore(model.encoder, weights_path(model_dir, "encoder"))
+    model.encoder.trainable = False
 
 
 class AutoVCStage(Stage):
@@ -127,6 +85,10 @@ class AutoVCStage(Stage):
         total = before + after + self.content_weight * content
         return {"loss": total, "after": after, "content": content, "code_spread": spread}
 
+    def pictures(self, batch):
+        out = self.model({"features": batch["features"], "singer": self.one_hot(batch)})
+        return envelopes(batch["features"], self.model.normaliser.denormalise(out["after"]))
+
 
 class EncoderStage(Stage):
     """The mixture encoder, distilled from the frozen teacher: eq. 6."""
@@ -139,18 +101,70 @@ class EncoderStage(Stage):
     augment = dataclasses.replace(PRODUCED, speed=(1.0, 1.0), vocals_eq_db=0.0)
 
     def create(self, config: ModelConfig, model_dir: Path) -> None:
-        self.teacher = models.build("autovc", config, singers=len(self.info.singers))
-        restore(self.teacher, weights_path(model_dir, "autovc"))
-        self.teacher.trainable = False
+        self.teacher = Teacher(config, len(self.info.singers), model_dir)
         self.model = models.build("encoder", config)
 
     def losses(self, batch, training):
-        clean = self.teacher.normaliser(batch["features"])
-        # training=False keeps the teacher's batch statistics frozen as well.
-        target = self.teacher.encode(clean, self.one_hot(batch), training=False)
+        target = self.teacher.code(batch["features"], self.one_hot(batch))
         code = self.model(batch["magnitude"], training=training)
         loss = self.content_loss(ops.stop_gradient(target), code)
         return {"loss": loss, "relative": loss / ops.mean(ops.std(target, axis=(0, 1)))}
+
+    def pictures(self, batch):
+        target = self.teacher.code(batch["features"], self.one_hot(batch))
+        return {"teacher": np.asarray(target), "code": np.asarray(self.model(batch["magnitude"]))}
+
+
+class SDNStage(Stage):
+    """The singer dependent decoder on the frozen mixture encoder: eq. 7.
+
+    With a content weight also ||E_avc(X-hat, S) - C_avc||_1, as the authors' code has it.
+    """
+
+    name = "sdn"
+    requires = ("encoder",)
+    # Only singers of the training set have a one-hot.
+    validation_split = "validation"
+    defaults = {
+        "batch_size": 16,
+        "phrase_frames": 256,
+        "steps": 6000,
+        "feature_loss": "squared",
+    }
+    # The voices keep the tract and colour that their singer's one-hot stands for.
+    augment = EncoderStage.augment
+
+    def create(self, config: ModelConfig, model_dir: Path) -> None:
+        singers = len(self.info.singers)
+        self.teacher = None
+        if self.config.content_weight:
+            self.require("autovc", model_dir)
+            self.teacher = Teacher(config, singers, model_dir)
+        self.model = models.build("sdn", config, singers=singers)
+        restore_encoder(self.model, model_dir)
+        self.model.normaliser.set_statistics(self.info.mean, self.info.std)
+
+    def losses(self, batch, training):
+        singer = self.one_hot(batch)
+        code = ops.stop_gradient(self.model.encoder(batch["magnitude"], training=False))
+        before, after = self.model.decode(code, singer, training=training)
+        target = self.model.normaliser(batch["features"])
+        weight = sung_weights(batch)
+        first = self.feature_loss(target, before, sample_weight=weight)
+        second = self.feature_loss(target, after, sample_weight=weight)
+        values = {"loss": first + second, "after": second}
+        if self.teacher:
+            content = self.content_loss(
+                self.teacher.code(batch["features"], singer),
+                self.teacher.code_of_normalised(after, singer),
+            )
+            values["loss"] += self.config.content_weight * content
+            values["content"] = content
+        return values
+
+    def pictures(self, batch):
+        inputs = {"magnitude": batch["magnitude"], "singer": self.one_hot(batch)}
+        return envelopes(batch["features"], self.model(inputs))
 
 
 class SINStage(Stage):
@@ -163,26 +177,26 @@ class SINStage(Stage):
 
     def create(self, config: ModelConfig, model_dir: Path) -> None:
         self.model = models.build("sin", config)
-        restore(self.model.encoder, weights_path(model_dir, "encoder"))
-        self.model.encoder.trainable = False
+        restore_encoder(self.model, model_dir)
         self.model.normaliser.set_statistics(self.info.mean, self.info.std)
-        self.distortion_loss = losses.DistortionLoss(losses.distortion_weights(self.info.std))
 
     def losses(self, batch, training):
         code = ops.stop_gradient(self.model.encoder(batch["magnitude"], training=False))
         before, after = self.model.decode(code, batch["magnitude"], training=training)
         target = self.model.normaliser(batch["features"])
         weight = sung_weights(batch)
-        first = self.distortion_loss(target, before, sample_weight=weight)
-        second = self.distortion_loss(target, after, sample_weight=weight)
+        first = self.feature_loss(target, before, sample_weight=weight)
+        second = self.feature_loss(target, after, sample_weight=weight)
         return {"loss": first + second, "after": second}
+
+    def pictures(self, batch):
+        return envelopes(batch["features"], self.model(batch["magnitude"]))
 
 
 class F0Stage(Stage):
     """f0 (discrete and continuous heads) and voicing from the mixture, [23]."""
 
     name = "f0"
-    spectrograms = (f"magnitude_4096/{f0_network.STRIDE}",)
     defaults = {"batch_size": 16, "phrase_frames": 256, "steps": 6000}
     averages = frozenset({"within_50_cents", "voicing_right"})
     # Other melodies, far from those of the recordings; long passages where nobody sings.
@@ -190,6 +204,8 @@ class F0Stage(Stage):
 
     def create(self, config: ModelConfig, model_dir: Path) -> None:
         self.model = models.build("f0", config)
+        step = self.model.frame_step
+        self.spectrograms = ("magnitude_4096" if step == 1 else f"magnitude_4096/{step}",)
         self.salience_loss = losses.SalienceLoss()
         self.contour_loss = losses.ContourLoss()
         self.voicing_loss = losses.VoicingLoss()
@@ -214,9 +230,88 @@ class F0Stage(Stage):
             "voicing_right": ops.mean(right),
         }
 
+    def pictures(self, batch):
+        heads = self.model.heads(batch[self.spectrograms[0]])
+        voiced = np.asarray(batch["voiced"])[:, :, None]
+        return {
+            "target": pitch.salience(np.maximum(np.asarray(batch["f0"]), 1.0)) * voiced,
+            "salience": np.asarray(ops.softmax(heads["salience"], axis=-1)),
+        }
 
+
+class SSStage(Stage):
+    """The authors' earlier system: features, f0 and voicing from the mixture alone, [13]."""
+
+    name = "ss"
+    defaults = {"batch_size": 16, "phrase_frames": 256, "steps": 6000}
+    augment = PRODUCED
+
+    def create(self, config: ModelConfig, model_dir: Path) -> None:
+        self.model = models.build("ss", config)
+        self.model.normaliser.set_statistics(self.info.mean, self.info.std)
+        self.absolute_loss = losses.AbsoluteFeatureLoss(losses.ss_weights())
+        self.contour_loss = losses.ContourLoss()
+        self.voicing_loss = losses.VoicingLoss()
+
+    def losses(self, batch, training):
+        heads = self.model.heads(batch["magnitude"], training=training)
+        target = self.model.normaliser(batch["features"])
+        weight = sung_weights(batch)
+        features = self.absolute_loss(target, heads["features"], sample_weight=weight)
+        contour = self.contour_loss(
+            batch["f0"], heads["f0_normalised"], sample_weight=batch["voiced"]
+        )
+        voicing = self.voicing_loss(batch["voiced"], heads["voicing"])
+        return {
+            "loss": features + contour + voicing,
+            "features": features,
+            "contour": contour,
+            "voicing": voicing,
+        }
+
+    def pictures(self, batch):
+        out = self.model(batch["magnitude"])
+        found = ops.concatenate([out["envelope"], out["aperiodicity"]], axis=-1)
+        return envelopes(batch["features"], found)
+
+
+class UNetStage(Stage):
+    """The mask baseline: L1 between masked mixture and the vocal as mixed, [7]."""
+
+    name = "unet"
+    spectrograms = ("magnitude", "voice_magnitude")
+    defaults = {"batch_size": 16, "phrase_frames": 128, "steps": 6000}
+    augment = PRODUCED
+
+    def create(self, config: ModelConfig, model_dir: Path) -> None:
+        self.model = models.build("unet", config)
+        if self.config.phrase_frames % self.model.alignment:
+            raise ModelError(
+                f"stage unet needs phrases of a multiple of {self.model.alignment} frames, not "
+                f"{self.config.phrase_frames}: set --phrase_frames"
+            )
+        self.mask_loss = losses.MaskLoss()
+
+    def losses(self, batch, training):
+        masked = batch["magnitude"] * self.model(batch["magnitude"], training=training)
+        loss = self.mask_loss(batch["voice_magnitude"], masked)
+        level = ops.maximum(ops.mean(batch["voice_magnitude"]), 1e-6)
+        return {"loss": loss, "relative": loss / level}
+
+    def pictures(self, batch):
+        masked = batch["magnitude"] * self.model(batch["magnitude"])
+        named = {
+            "mixture": batch["magnitude"],
+            "target": batch["voice_magnitude"],
+            "masked": masked,
+        }
+        return {name: 20 * np.log10(np.maximum(value, 1e-2)) for name, value in named.items()}
+
+
+# In the order of `--stage=all`.
 STAGES: dict[str, type[Stage]] = {
-    stage.name: stage for stage in (AutoVCStage, EncoderStage, SINStage, F0Stage)
+    stage.name: stage
+    for stage in (AutoVCStage, EncoderStage, SDNStage, SINStage, F0Stage, SSStage, UNetStage)
 }
 
 

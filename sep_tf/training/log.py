@@ -1,0 +1,55 @@
+"""What a training leaves for people: log.csv, TensorBoard curves and pictures, a progress line."""
+
+import csv
+from pathlib import Path
+
+import numpy as np
+import tensorflow as tf
+
+from sep_tf.training import pictures
+
+
+class RunLog:
+    """Writes the files of one stage; a log that is off (a worker that is not chief) none."""
+
+    def __init__(self, folder: Path, on: bool = True) -> None:
+        self._path, self._on = folder / "log.csv", on
+        if on:
+            self._summary = tf.summary.create_file_writer(str(folder / "tensorboard"))
+
+    def row(self, values: dict[str, float]) -> None:
+        """Adds a row; `values["step"]` is the step of the curves."""
+        if not self._on:
+            return
+        with self._summary.as_default(step=values["step"]):
+            for name, value in values.items():
+                tf.summary.scalar(name, value)
+        self._summary.flush()
+        columns = self._columns() or list(values)
+        is_new = not self._path.is_file()
+        with self._path.open("a", newline="", encoding="utf-8") as file:
+            # A log begun by an earlier version keeps its columns.
+            writer = csv.DictWriter(file, columns, extrasaction="ignore", restval="")
+            if is_new:
+                writer.writeheader()
+            writer.writerow(values)
+
+    def pictures(self, step: int, named: dict[str, np.ndarray]) -> None:
+        """Shows pictures [n, T, bins] by name in TensorBoard."""
+        if not self._on:
+            return
+        with self._summary.as_default(step=step):
+            for name, values in named.items():
+                images = pictures.images(values)
+                tf.summary.image(name, images, max_outputs=len(images))
+
+    def line(self, text: str) -> None:
+        """Prints a line of progress."""
+        if self._on:
+            print(text, flush=True)
+
+    def _columns(self) -> list[str]:
+        if not self._path.is_file():
+            return []
+        with self._path.open(newline="", encoding="utf-8") as file:
+            return next(csv.reader(file), [])

@@ -1,0 +1,122 @@
+"""What a training shows and how it computes: curves, pictures, mixed precision, `paper` blocks."""
+
+import csv
+import shutil
+
+import keras
+import numpy as np
+import pytest
+
+from sep_tf import models, train
+from sep_tf.config import PRESETS
+from sep_tf.training import log, pictures
+from tests import harness
+
+NAMES = train.ORDER
+
+# Curves and pictures
+
+
+def events(folder) -> dict[str, list]:
+    """TensorBoard's values by tag: kind and step."""
+    from tensorflow.python.summary.summary_iterator import summary_iterator
+
+    found: dict[str, list] = {}
+    for path in folder.glob("events*"):
+        for event in summary_iterator(str(path)):
+            for value in event.summary.value:
+                kind = value.metadata.plugin_data.plugin_name
+                found.setdefault(value.tag, []).append((kind, event.step))
+    return found
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_tensorboard_has_curves_and_pictures(run, name):
+    found = events(run.model_dir / name / "tensorboard")
+    steps = [10, 20, 30, 40]
+    for tag in ("train_loss", "valid_loss", "learning_rate", "examples_per_second"):
+        assert found[tag] == [("scalars", step) for step in steps]
+    pictures = {tag for tag, values in found.items() if ("images", 40) in values}
+    expected = {
+        "encoder": {"teacher", "code"},
+        "f0": {"target", "salience"},
+        "unet": {"mixture", "target", "masked"},
+    }
+    assert pictures == expected.get(name, {"target", "found"})
+
+
+def test_the_learning_rate_is_the_schedule(run):
+    text = (run.model_dir / "sin" / "log.csv").read_text().splitlines()
+    rates = [float(row["learning_rate"]) for row in csv.DictReader(text)]
+    # Four steps of warm-up, then a cosine down to a fiftieth of the peak.
+    cosine = 0.5 * (1 + np.cos(np.pi * np.array([6, 16, 26, 36]) / 40))
+    assert rates == pytest.approx(1e-2 * (0.02 + 0.98 * cosine), rel=1e-4)
+
+
+def test_pictures_show_envelopes_with_low_bins_at_the_bottom():
+    features = np.zeros((2, 5, 64))
+    features[:, :, 0] = -4.0
+    features[1, :, 1] = 2.0  # the first cosine: low frequencies strong, high ones weak
+    power = pictures.envelope_db(features)
+    assert power.shape == (2, 5, 257)
+    np.testing.assert_allclose(power[0], power[0, 0, 0], atol=1e-3)
+    assert power[1, 0, 0] > power[1, 0, -1] + 10
+    images = pictures.images(power)
+    assert images.shape == (2, 257, 5, 1) and images.min() == 0 and images.max() == 1
+    assert images[1, -1, 0, 0] > images[1, 0, 0, 0]
+
+
+def test_a_log_begun_by_another_version_keeps_its_columns(tmp_path):
+    (tmp_path / "log.csv").write_text("step,train_loss,old\n1,0.5,7\n")
+    log.RunLog(tmp_path).row({"step": 2, "train_loss": 0.25, "learning_rate": 1e-3})
+    assert (tmp_path / "log.csv").read_text().splitlines()[1:] == ["1,0.5,7", "2,0.25,"]
+
+
+# Mixed precision
+
+
+@pytest.mark.parametrize("name", ["autovc", "sin", "f0", "ss", "unet"])
+def test_mixed_precision_trains_and_outputs_stay_float32_and_close(run, tmp_path, name):
+    shutil.copytree(run.model_dir / "encoder", tmp_path / "encoder")
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    trainer = harness.make_trainer(
+        name, tmp_path, harness.one_batch, precision="mixed_bfloat16", steps=16,
+        validate_every=8, learning_rate=1e-2,
+    )  # fmt: skip
+    trainer.run()
+    rows = harness.log_rows(trainer)
+    assert float(rows[1]["train_loss"]) < 0.95 * float(rows[0]["train_loss"])
+    mixed = trainer.stage.model
+    assert {"bfloat16", "float32"} <= {layer.compute_dtype for layer in mixed._flatten_layers()}
+    assert {variable.dtype for variable in mixed.variables} <= {"float32"}
+    keras.config.set_dtype_policy("float32")
+    exact = models.build(name, PRESETS["tiny"], singers=len(harness.SINGERS))
+    for model in (mixed, exact):
+        model.load_weights(trainer.best_path)
+    batch = harness.batch(0)
+    one_hot = np.eye(len(harness.SINGERS), dtype=np.float32)[batch["singer"]]
+    inputs = {
+        "autovc": {"features": batch["features"], "singer": one_hot},
+        "f0": batch["magnitude_4096"],
+    }.get(name, batch["magnitude"])
+    found, expected = harness.flat(mixed(inputs)), harness.flat(exact(inputs))
+    for key, value in expected.items():
+        assert found[key].dtype == np.float32
+        error = np.sqrt(np.mean((found[key] - value) ** 2)) / value.std()
+        assert error < 0.05, (key, error)
+
+
+# The paper's blocks
+
+
+@pytest.mark.slow
+def test_every_stage_of_the_paper_preset_learns_a_batch_by_heart(tmp_path):
+    for name in NAMES:
+        keras.utils.set_random_seed(1)
+        trainer = harness.make_trainer(
+            name, tmp_path, harness.one_batch, preset="tiny-paper", steps=40, validate_every=20,
+            learning_rate=1e-2,
+        )  # fmt: skip
+        trainer.run()
+        first, last = (float(row["train_loss"]) for row in harness.log_rows(trainer))
+        assert np.isfinite([first, last]).all() and last < 0.8 * first, name
