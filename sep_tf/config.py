@@ -225,7 +225,7 @@ class TrainConfig(_Config):
     seed: int = 1
     # Keras' dtype policy: "mixed_bfloat16" is about twice as fast where the processor has it.
     precision: str = "float32"
-    # "squared" is eq. 7 and 8 as printed, "distortion" their root in physical units.
+    # "squared" is eq. 7 and 8, weighted; "distortion" their root in physical units.
     feature_loss: str = "distortion"
     # Weight of the second content term in stage sdn; 0 leaves it out, as the paper does.
     content_weight: float = 0.0

@@ -40,7 +40,7 @@ flags.DEFINE_enum(
     "feature_loss",
     None,
     FEATURE_LOSSES,
-    "Distance of vocoder features in stages sdn and sin: squared is the paper's.",
+    "Distance of vocoder features in stages sdn and sin: squared is eq. 7 and 8, weighted.",
     flag_values=FLAGS,
 )
 # None: the stage's own default.

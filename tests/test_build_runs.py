@@ -137,6 +137,16 @@ def test_no_audible_training_voice(rows, corpus, tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["silent.wav"]
 
 
+@pytest.mark.parametrize("below", ["", "below/it"])
+def test_an_output_folder_that_cannot_be(corpus, manifest_file, tmp_path, capsys, below):
+    taken = tmp_path / "taken"
+    taken.write_text("a file")
+    folder = taken / below if below else taken
+    argv = [f"--manifest={manifest_file}", f"--output_dir={folder}", f"--cache_dir={corpus.cache}"]
+    assert str(folder) in harness.one_line_error(build.run, argv, capsys)
+    assert taken.read_text() == "a file" and list(tmp_path.iterdir()) == [taken]
+
+
 def test_command_line(corpus, manifest_file, tmp_path, capsys):
     argv = [f"--manifest={manifest_file}", f"--output_dir={tmp_path / 'records'}"]
     argv += ["--num_shards=2", "--workers=1", f"--cache_dir={corpus.cache}"]
@@ -155,7 +165,8 @@ def test_command_line(corpus, manifest_file, tmp_path, capsys):
         ("--runer=FlinkRunner", "unknown flag --runer (did you mean --runner?)"),
         ("extra", "unexpected argument 'extra'"),
         ("--runner=NoSuchRunner", "the engine cannot be loaded: "),
-        ("--direct_num_workers=few", "the pipeline failed: invalid literal for int()"),
+        ("--direct_num_workers=few", "Beam refuses its flags: argument --direct_num_workers: "),
+        ("--direct_running_mode=bogus", "argument --direct_running_mode: invalid choice: 'bogus'"),
         ("--runner=no.such.Runner", "the engine cannot be loaded: "),
     ],
 )

@@ -123,8 +123,12 @@ def build(
         if there:
             files.rmtree(output_dir)
         _move(partial, output_dir)
-    except BaseException:
-        _remove(partial)
+    except BaseException as error:
+        try:
+            _remove(partial)
+        except tf.errors.OpError as left:
+            # Where nothing can be written, nothing can be removed: the first error is the reason.
+            error.add_note(f"{partial} could not be removed: {left.message}")
         raise
     return index
 
@@ -251,23 +255,28 @@ def main(args: list[str]) -> int:
     with cli.quiet_native_log():
         from tfrecords import pipeline
     pipeline.check_flags(args, FLAGS)
+    import tensorflow as tf
     from tqdm import tqdm
 
     # Without a folder for good, analyses are kept until they are in the records.
     cache_dir = FLAGS.cache_dir or f"{FLAGS.output_dir.rstrip('/')}.cache"
-    with tqdm(total=len(rows), unit="song", disable=None) as bar:
-        index = build(
-            rows,
-            FLAGS.output_dir,
-            FLAGS.num_shards,
-            cache_dir,
-            FLAGS.workers,
-            lambda done, total: bar.update(done - bar.n),
-            FLAGS.skip_bad,
-            args,
-        )
-    if not FLAGS.cache_dir:
-        _remove(cache_dir)
+    try:
+        with tqdm(total=len(rows), unit="song", disable=None) as bar:
+            index = build(
+                rows,
+                FLAGS.output_dir,
+                FLAGS.num_shards,
+                cache_dir,
+                FLAGS.workers,
+                lambda done, total: bar.update(done - bar.n),
+                FLAGS.skip_bad,
+                args,
+            )
+        if not FLAGS.cache_dir:
+            _remove(cache_dir)
+    except tf.errors.OpError as error:
+        # What file systems say through TensorFlow is no OSError.
+        raise DataError(f"{FLAGS.output_dir}: {error.message.splitlines()[0]}") from error
     if index.failed:
         letters = f"{FLAGS.output_dir.rstrip('/')}.failed.csv"
         PROGRAM.note(f"{len(index.failed)} songs failed and were left out, see {letters}")

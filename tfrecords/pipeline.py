@@ -8,7 +8,9 @@ through the chain as an ordinary element that says why. All files are reached th
 file systems, and appear under their names only when complete: a step may be tried twice.
 """
 
+import contextlib
 import dataclasses
+import io
 import json
 import logging
 import os
@@ -35,6 +37,8 @@ AUDIO = AudioConfig()
 RESULT_NAME = "result.json"
 _COPY_BYTES = 1 << 22
 _OWN_RUNNER = "FnApiRunner"
+# Beam's flags that this module reads and may replace.
+_STEERING = ("runner", "direct_num_workers", "direct_running_mode")
 # Engines that Beam has no short name for.
 _ALIASES = {"DaskRunner": "apache_beam.runners.dask.dask_runner.DaskRunner"}
 
@@ -66,7 +70,7 @@ def song_element(index: int, row: manifest.Row, singer: int, num_shards: int) ->
 def analyse(keyed: tuple[str, Iterable[dict[str, Any]]], plan: Plan) -> tuple[str, dict[str, Any]]:
     """Writes the records of one song to a file of its own; returns what is known of it by shard.
 
-    The file is removed again when the song fails.
+    What a song that failed has left goes with the folder of the songs' files.
     """
     (element,) = keyed[1]
     row = manifest.Row(*element["row"])
@@ -182,13 +186,16 @@ def _start(
     first. Its processes are ours (see `worker`); one worker needs no process of its own.
     """
     given = _parsed(beam_flags)
+    # The others as they are: some may be given several times.
+    others = [flag for flag in beam_flags if flag[2:].partition("=")[0] not in _STEERING]
+    own = {name: given[name] for name in _STEERING if name in given}
     runner = None
     if given["runner"] == _OWN_RUNNER:
         # As Beam has it, 0 is all cores.
-        workers = int(given.pop("direct_num_workers", workers)) or os.cpu_count() or 1
+        workers = int(own.pop("direct_num_workers", workers)) or os.cpu_count() or 1
         default = "multi_processing" if workers > 1 else "in_memory"
-        mode = given.pop("direct_running_mode", default)
-        given["direct_num_workers"] = str(workers)
+        mode = own.pop("direct_running_mode", default)
+        own["direct_num_workers"] = str(workers)
         environment = None
         if mode == "multi_processing":
             words = [sys.executable, "-m", "tfrecords.worker", str(os.getpid()), alive_file]
@@ -196,11 +203,9 @@ def _start(
                 shlex.join(words)
             )
         else:
-            given["direct_running_mode"] = mode
+            own["direct_running_mode"] = mode
         runner = fn_runner.FnApiRunner(default_environment=environment)
-    options = PipelineOptions(
-        [f"--{name}={value}" if value else f"--{name}" for name, value in given.items()]
-    )
+    options = PipelineOptions([*others, *(f"--{name}={value}" for name, value in own.items())])
     pipeline = beam.Pipeline(runner=runner, options=options)
     chain(pipeline, elements, plan)
     pipeline.run().wait_until_finish()
@@ -229,6 +234,14 @@ def check_flags(beam_flags: Sequence[str], own: Iterable[str]) -> None:
         name = flag[2:].split("=")[0]
         if name not in known:
             raise cli.UsageError(cli.unknown_flag(name, sorted(known)))
+    said = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(said):
+            PipelineOptions(list(beam_flags)).get_all_options()
+    except SystemExit as error:
+        # argparse prints its usage and leaves.
+        reason = said.getvalue().strip().splitlines()[-1].partition("error: ")[2]
+        raise cli.UsageError(f"Beam refuses its flags: {reason}") from error
 
 
 class _FlagNames:

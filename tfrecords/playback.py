@@ -27,8 +27,7 @@ _PERIODIC_DB = -60.0
 def resample(audio: tf.Tensor, length: int) -> tf.Tensor:
     """Band-limited: float32 [n] -> [length], the same sound in `length` samples.
 
-    The signal is taken as periodic: samples near both ends, within a few milliseconds, are not
-    to be used.
+    The signal is taken as periodic: both ends ring for a few milliseconds.
     """
     before = tf.size(audio)
     spectrum = tf.signal.rfft(audio)
@@ -81,7 +80,7 @@ def _envelope_at(coded: np.ndarray, speed: float) -> np.ndarray:
     )
     bins = np.arange(power.shape[1])
     inside = bins / speed <= bins[-1]
-    # As much power in a band 1 / s as wide is denser by 1 / s.
+    # The same power in a band s times as wide: its density is 1 / s of what it was.
     warped = np.stack([np.interp(bins / speed, bins, row) for row in np.log(power)]) - np.log(speed)
     warped[:, ~inside] = np.log(AUDIO.power_floor)
     return pyworld.code_spectral_envelope(

@@ -9,7 +9,8 @@ import tensorflow as tf
 from sep_tf.config import AudioConfig
 
 AUDIO = AudioConfig()
-# Samples of the impulse response, half a second: a phrase is not much longer.
+# Samples of the impulse response, half a second: a phrase is not much longer. Longer tails are
+# cut there.
 LENGTH = 16_384
 # Echoes arrive after the sound itself, seconds.
 _PRE_DELAY = 0.01
