@@ -77,12 +77,13 @@ def analyse(keyed: tuple[str, Iterable[dict[str, Any]]], plan: Plan) -> tuple[st
     done = {"index": element["index"], "family": element["family"], "records": 0, "error": None}
     try:
         song = songs.load_song(row, plan.cache_dir)
-        done["records"] = _write_song(song, element, plan)
-        done["sums"] = song_sums(song) if row.split == "train" else None
     except (ValueError, OSError, MemoryError, tf.errors.OpError) as error:
-        # Whatever a song can be blamed for; anything else is a fault of the program.
         text = cli.describe(error)
         done["error"] = text if isinstance(error, DataError) else f"song '{row.song_id}': {text}"
+    else:
+        # No song is to blame where its records cannot be written: that ends the build.
+        done["records"] = _write_song(song, element, plan)
+        done["sums"] = song_sums(song) if row.split == "train" else None
     return element["shard"], done
 
 
