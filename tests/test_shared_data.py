@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from sep_tf import evaluate
-from tfrecords import mixtures
+from tfrecords import manifest, mixtures
 from tfrecords.corpora import lists
 
 BESIDE = Path(__file__).parents[2] / "shared" / "data"
@@ -24,8 +24,10 @@ pytestmark = pytest.mark.skipif(
 
 
 @pytest.fixture(scope="module")
-def rows():
-    return lists.rows(DATA)
+def rows(tmp_path_factory):
+    path = tmp_path_factory.mktemp("manifest") / "all.csv"
+    assert lists.run([f"--root={DATA}", f"--output={path}"]) == 0
+    return manifest.read_manifest(path)
 
 
 def test_unseen_singers_are_in_no_training_row(rows):
