@@ -174,8 +174,24 @@ def test_unknown_quantisation(run):
 
 
 @pytest.mark.slow
-def test_half_precision(tmp_path):
-    """Of the bundled weights, on music."""
+@pytest.mark.parametrize(
+    ("quantise", "size", "error"),
+    [
+        ("float16", 2, 0.1),
+        pytest.param(
+            "dynamic",
+            1,
+            1.0,
+            marks=pytest.mark.xfail(
+                strict=True,
+                raises=AssertionError,
+                reason="8 bits move the aperiodicity by more than a deviation: export refuses",
+            ),
+        ),
+    ],
+)
+def test_smaller_files(tmp_path, quantise, size, error):
+    """Of the bundled weights, on music; `size` in bytes a parameter."""
     model = models.build("extractor", PRESETS["lite"])
     bundled = pathlib.Path(runtimes.PRESETS) / "sin-lite.weights.h5"
     model.load_weights(bundled)
@@ -183,11 +199,11 @@ def test_half_precision(tmp_path):
         path = stages.weights_path(tmp_path, stage)
         path.parent.mkdir()
         part.save_weights(path)
-    argv = export(tmp_path, tmp_path / "m", preset="lite", quantise="float16")
+    argv = export(tmp_path, tmp_path / "m", preset="lite", quantise=quantise)
     assert program.run(argv) == 0
     path = tmp_path / "m.tflite"
-    assert path.stat().st_size < 1.5 * 2 * model.count_params()
+    assert path.stat().st_size < 1.5 * size * model.count_params()
     small, keras = (runtimes.load(str(tmp_path / f"m{ending}")) for ending in ENDINGS)
     music = module.spectrograms(audio_io.read(SONG, harness.RATE)[0], small.info)
     errors = tflite.parity(keras, small, music)
-    assert max(errors["envelope"], errors["voicing"]) < 0.1 and errors["f0"] > 0.9
+    assert max(errors["envelope"], errors["voicing"]) < error and errors["f0"] > 0.9
