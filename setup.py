@@ -23,9 +23,23 @@ CORE = [
 ]
 
 EXTRAS = {
-    "data": ["apache-beam>=2.60,<2.78", "pyyaml>=6.0"],
+    "app": ["gradio>=5.0", "matplotlib>=3.7"],
+    "data": [
+        "apache-beam>=2.60,<2.78",
+        "audiomentations>=0.40",
+        "mirdata>=0.3.9",
+        "musdb>=0.4.2",
+        "pyyaml>=6.0",
+    ],
     "plot": ["matplotlib>=3.7"],
-    "eval": ["matplotlib>=3.7", "mir_eval>=0.7"],
+    "eval": [
+        "matplotlib>=3.7",
+        "mir_eval>=0.7",
+        "pyloudnorm>=0.1.1",
+        "pystoi>=0.4",
+    ],
+    "midi": ["pretty_midi>=0.2.10"],
+    "serve": ["tensorflow-serving-api>=2.18,<2.22"],
     "train": [
         "h5py>=3.8",
         "keras>=3.12,<3.16",
