@@ -179,7 +179,8 @@ class AugmentConfig(_Config):
     """Random levels of the mixtures made in training.
 
     The paper (section 4.2) draws linear gains; corpora recorded at different levels need
-    them relative to each recording's own level, so levels are drawn in dB.
+    them relative to each recording's own level, so levels are drawn in dB. PAPER_GAINS has the
+    paper's way.
     """
 
     vocals_db: tuple[float, float] = (-34.0, -12.0)
@@ -201,10 +202,32 @@ class AugmentConfig(_Config):
     reverb_seconds: tuple[float, float] = (0.3, 2.0)
     # Energy of the tail relative to the direct sound.
     reverb_db: tuple[float, float] = (-18.0, -3.0)
+    # Linear gains of the recordings as they are, instead of levels in dB.
+    vocals_gain: tuple[float, float] | None = None
+    backing_gain: tuple[float, float] | None = None
+    # Whether the target is the voice as recorded; else it follows the gain.
+    fixed_target: bool = False
+    # Whether magnitudes of voice and backing are added; else waveforms are.
+    add_magnitudes: bool = False
 
 
-# Distances of vocoder features that stages sdn and sin can minimise.
-FEATURE_LOSSES = ("distortion", "squared")
+# Section 4.2: variable gains on the spectrograms of vocals and backing, added up; the ranges and
+# the target that stays are the authors'.
+PAPER_GAINS = AugmentConfig(
+    backing_free=0.0,
+    vocal_free=0.0,
+    vocals_gain=(0.5, 1.0),
+    backing_gain=(0.0, 1.0),
+    fixed_target=True,
+    add_magnitudes=True,
+)
+
+
+# Distances of vocoder features that stages can minimise.
+FEATURE_LOSSES = ("distortion", "squared", "plain")
+SCHEDULES = ("cosine", "constant")
+AUGMENTATIONS = ("wide", "gains")
+VALIDATION_SPLITS = ("validation", "validation_unseen")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -217,6 +240,9 @@ class TrainConfig(_Config):
     phrase_frames: int = 128
     steps: int = 6000
     learning_rate: float = 1e-3
+    # How Adam's rate changes: "cosine" rises, then falls to zero over the steps.
+    schedule: str = "cosine"
+    # Largest norm of a step's gradients; 0 leaves them as they are.
     clip_norm: float = 1.0
     validate_every: int = 500
     validation_batches: int = 20
@@ -225,8 +251,13 @@ class TrainConfig(_Config):
     seed: int = 1
     # Keras' dtype policy: "mixed_bfloat16" is about twice as fast where the processor has it.
     precision: str = "float32"
-    # "squared" is eq. 7 and 8, weighted; "distortion" their root in physical units.
+    # "plain" is eq. 3, 7 and 8 to the letter, "squared" the same with weights on features and
+    # frames; "distortion" its root in physical units, for sdn and sin.
     feature_loss: str = "distortion"
+    # "wide" is what the stage asks for, "gains" the variable gains of section 4.2 alone.
+    augmentation: str = "wide"
+    # Split of the early stopping; empty for the stage's own.
+    validation_split: str = ""
     # Weight of the second content term in stage sdn; 0 leaves it out, as the paper does.
     content_weight: float = 0.0
 

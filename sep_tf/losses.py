@@ -109,10 +109,12 @@ def feature_loss(name: str, std: np.ndarray) -> keras.losses.Loss:
     """Distance of vocoder features by name, of FEATURE_LOSSES.
 
     Args:
-      name: "squared" is ||X-hat - X||^2 of normalised features, as eq. 3, 7 and 8 are printed;
-        "distortion" its root in physical units.
+      name: "plain" is ||X-hat - X||^2 of normalised features over their number, as eq. 3, 7 and 8
+        are printed; "squared" the same with weights; "distortion" its root in physical units.
       std: deviations of the features, [64].
     """
+    if name == "plain":
+        return FeatureLoss(np.ones(len(std)))
     if name == "squared":
         return FeatureLoss(feature_weights(std))
     if name == "distortion":

@@ -3,14 +3,22 @@
 sep-tf train --stage=all --data_dir=records --model_dir=runs/lite
 """
 
+import math
 import sys
 from pathlib import Path
 
 from absl import flags
 
 from sep_tf import cli
-from sep_tf.config import FEATURE_LOSSES, PRESETS, model_config
-from sep_tf.errors import DataError
+from sep_tf.config import (
+    AUGMENTATIONS,
+    FEATURE_LOSSES,
+    PRESETS,
+    SCHEDULES,
+    VALIDATION_SPLITS,
+    model_config,
+)
+from sep_tf.errors import DataError, SepTfError
 
 ORDER = ("autovc", "encoder", "sdn", "sin", "f0", "ss", "unet")
 PROGRAM = cli.Program(
@@ -40,14 +48,32 @@ flags.DEFINE_enum(
     "feature_loss",
     None,
     FEATURE_LOSSES,
-    "Distance of vocoder features in stages sdn and sin: squared is eq. 7 and 8, weighted.",
+    "Distance of vocoder features: plain is eq. 3, 7 and 8 to the letter, squared the same with "
+    "weights on features and frames, distortion its root in physical units (stages sdn, sin).",
+    flag_values=FLAGS,
+)
+flags.DEFINE_enum(
+    "schedule", None, SCHEDULES, "How Adam's rate changes: warm-up and cosine down to zero over "
+    "the steps, or not at all.", flag_values=FLAGS,
+)  # fmt: skip
+flags.DEFINE_enum(
+    "augmentation", None, AUGMENTATIONS, "What is altered in training examples: wide, the stage's "
+    "levels, speeds, colours and rooms; gains, the variable gains of section 4.2 and nothing else.",
+    flag_values=FLAGS,
+)  # fmt: skip
+flags.DEFINE_enum(
+    "validation_split",
+    None,
+    VALIDATION_SPLITS,
+    "Split of the early stopping; by default new songs of known singers for autovc, encoder and "
+    "sdn, new singers for the others.",
     flag_values=FLAGS,
 )
 # None: the stage's own default.
 for _name, _help in (
     ("batch_size", "Phrases a step, over all replicas."),
     ("phrase_frames", "Frames a phrase, a multiple of 16."),
-    ("steps", "Steps of the stage; the learning rate falls to zero over them."),
+    ("steps", "Steps of the stage, unless early stopping ends it before."),
     ("validate_every", "Steps between validations and checkpoints."),
     ("validation_batches", "Batches a validation."),
     ("patience", "Validations without a better loss before the stage ends."),
@@ -56,6 +82,10 @@ for _name, _help in (
     flags.DEFINE_integer(_name, None, _help, lower_bound=1, flag_values=FLAGS)
 flags.DEFINE_float("learning_rate", None, "Peak of Adam's rate.", lower_bound=0, flag_values=FLAGS)
 flags.DEFINE_float(
+    "clip_norm", None, "Largest norm of a step's gradients; 0 to leave them as they are.",
+    lower_bound=0, flag_values=FLAGS,
+)  # fmt: skip
+flags.DEFINE_float(
     "content_weight",
     None,
     "Weight of a second content term in stage sdn, for which the teacher hears the output.",
@@ -63,35 +93,30 @@ flags.DEFINE_float(
     flag_values=FLAGS,
 )
 flags.DEFINE_string(
-    "init_from", None, "Weights of the same stage to start from: fine-tuning.", flag_values=FLAGS
+    "init_from",
+    None,
+    "Weights of the same stage to start from: fine-tuning. In sdn and sin the frozen encoder is "
+    "that of stage encoder in --model_dir, or, where there is none, the one of these weights.",
+    flag_values=FLAGS,
 )
 _OVERRIDES = (
     "batch_size", "phrase_frames", "steps", "validate_every", "validation_batches", "patience",
     "seed", "learning_rate", "preset", "precision", "feature_loss", "content_weight",
+    "clip_norm", "schedule", "augmentation", "validation_split",
 )  # fmt: skip
 
 
 def main(args: list[str]) -> int:
     PROGRAM.require(args, "data_dir", "model_dir")
     chosen = ORDER if FLAGS.stage == "all" else (FLAGS.stage,)
-    # A U-Net halves its picture at every level, the others have a code every 16 frames.
-    levels = len(model_config(FLAGS.preset).unet_channels) if "unet" in chosen else 0
-    unit = max(16, 2**levels)
-    if (FLAGS.phrase_frames or unit) % unit:
-        raise cli.UsageError(f"--phrase_frames={FLAGS.phrase_frames} is no multiple of {unit}")
-    if FLAGS.content_weight and FLAGS.stage not in ("sdn", "all"):
-        raise cli.UsageError(f"--content_weight is for stage sdn, not {FLAGS.stage}")
-    if FLAGS.init_from:
-        if FLAGS.stage == "all":
-            raise cli.UsageError("--init_from is for one stage: give --stage as well")
-        if not Path(FLAGS.init_from).is_file():
-            raise cli.UsageError(f"--init_from={FLAGS.init_from} does not exist")
+    _check_flags(chosen)
     cli.quiet_tensorflow()
     import keras
     import tensorflow as tf
 
     from sep_tf.training import loop, stages
     from sep_tf.training import strategy as distribution
+    from sep_tf.training.stop import StopRequest
 
     # First: workers of several machines must find each other before anything is computed.
     strategy = distribution.make_strategy(FLAGS.strategy)
@@ -101,20 +126,51 @@ def main(args: list[str]) -> int:
     keras.utils.set_random_seed(FLAGS.seed or 1)
     say = print if distribution.is_chief(strategy) else lambda *_, **__: None
     try:
-        for stage in chosen:
-            best = _train(stage, strategy)
-            say(f"{stage}: best validation loss {best:.5f}", flush=True)
-    except tf.errors.DataLossError as error:
+        # One for all stages: between two of them the signal must not be lost.
+        with StopRequest() as stop:
+            for stage in chosen:
+                best = _train(stage, strategy, stop, say)
+                say(f"{stage}: best validation loss {best:.5f}", flush=True)
+    except loop.BadRecord as error:
         # Truncation is seen before the first step, damage inside a record only when it is read.
-        reason = error.message.splitlines()[0]
-        raise DataError(f"{FLAGS.data_dir}: a record is damaged: {reason}") from error
+        raise DataError(
+            f"{FLAGS.data_dir}: a record is damaged: {error}; `sep-tf inspect --check "
+            f"{FLAGS.data_dir}` finds it"
+        ) from error
+    except tf.errors.UnavailableError as error:
+        raise SepTfError(
+            f"another worker is gone: {error.message.splitlines()[0]}; start all of them again "
+            "with the same flags to go on"
+        ) from error
     except loop.Interrupted:
         say(f"stopped and saved; go on with: sep-tf train {PROGRAM.given_flags()}", flush=True)
     distribution.wait_for_all(strategy)
     return 0
 
 
-def _train(name: str, strategy) -> float:
+def _check_flags(chosen: tuple[str, ...]) -> None:
+    """Raises UsageError where flags contradict each other."""
+    # A U-Net halves its picture at every level, the others have a code every 16 frames.
+    levels = len(model_config(FLAGS.preset).unet_channels) if "unet" in chosen else 0
+    unit = max(16, 2**levels)
+    if (FLAGS.phrase_frames or unit) % unit:
+        raise cli.UsageError(f"--phrase_frames={FLAGS.phrase_frames} is no multiple of {unit}")
+    if FLAGS.content_weight and FLAGS.stage not in ("sdn", "all"):
+        raise cli.UsageError(f"--content_weight is for stage sdn, not {FLAGS.stage}")
+    for flag in ("learning_rate", "content_weight", "clip_norm"):
+        value = getattr(FLAGS, flag)
+        if value is not None and not math.isfinite(value):
+            raise cli.UsageError(f"--{flag}={value} is no number")
+    if FLAGS.learning_rate == 0:
+        raise cli.UsageError("--learning_rate=0 trains nothing")
+    if FLAGS.init_from:
+        if FLAGS.stage == "all":
+            raise cli.UsageError("--init_from is for one stage: give --stage as well")
+        if not Path(FLAGS.init_from).is_file():
+            raise cli.UsageError(f"--init_from={FLAGS.init_from} does not exist")
+
+
+def _train(name: str, strategy, stop, say) -> float:
     """Trains one stage on the data set of the flags; returns its best validation loss."""
     import keras
     import numpy as np
@@ -135,10 +191,11 @@ def _train(name: str, strategy) -> float:
     sizes = model_config(config.preset)
     model_dir = Path(FLAGS.model_dir)
     keras.config.set_dtype_policy(config.precision)
+    init_from = Path(FLAGS.init_from) if FLAGS.init_from else None
     with strategy.scope():
-        stage = stages.STAGES[name](sizes, info, model_dir, config)
-        if FLAGS.init_from:
-            stages.restore(stage.model, Path(FLAGS.init_from))
+        stage = stages.STAGES[name](sizes, info, model_dir, config, init_from)
+    if init_from:
+        say(f"{name}: starts from {init_from}{stage.kept}", flush=True)
 
     def data(split: str, seed: int):
         drawn = stage.augment if split == "train" else stage.validation_augment
@@ -148,7 +205,7 @@ def _train(name: str, strategy) -> float:
         )  # fmt: skip
         return dataset.phrases(FLAGS.data_dir, options)
 
-    return loop.Trainer(stage, config, sizes, data, model_dir, strategy).run()
+    return loop.Trainer(stage, config, sizes, data, model_dir, strategy, stop).run()
 
 
 def run(argv: list[str] | None = None) -> int:

@@ -171,7 +171,15 @@ def many_batches(split: str, seed: int):
 
 
 def make_trainer(
-    name: str, model_dir: pathlib.Path, data: Callable, strategy=None, preset="tiny", **overrides
+    name: str,
+    model_dir: pathlib.Path,
+    data: Callable,
+    strategy=None,
+    preset="tiny",
+    info=None,
+    stop=None,
+    init_from=None,
+    **overrides,
 ):
     """A Trainer of the stage in a tiny preset."""
     import tensorflow as tf
@@ -181,11 +189,11 @@ def make_trainer(
 
     values = {"preset": preset, "batch_size": 3, "phrase_frames": PHRASE, "validation_batches": 1}
     config = stages.train_config(name, **(values | overrides))
-    info = stages.DataInfo(SINGERS, np.zeros(64), np.ones(64), SONGS)
+    info = info or stages.DataInfo(SINGERS, np.zeros(64), np.ones(64), SONGS)
     strategy = strategy or tf.distribute.get_strategy()
     with strategy.scope():
-        stage = stages.STAGES[name](PRESETS[preset], info, model_dir, config)
-    return loop.Trainer(stage, config, PRESETS[preset], data, model_dir, strategy)
+        stage = stages.STAGES[name](PRESETS[preset], info, model_dir, config, init_from)
+    return loop.Trainer(stage, config, PRESETS[preset], data, model_dir, strategy, stop)
 
 
 def weights(model) -> list[np.ndarray]:

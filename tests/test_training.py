@@ -1,8 +1,6 @@
 """Stages learn, leave alone what they must, and go on after an interruption as if none had been."""
 
-import json
 import os
-import pathlib
 import signal
 
 import keras
@@ -12,7 +10,7 @@ import tensorflow as tf
 
 from sep_tf import models, train
 from sep_tf.config import PRESETS
-from sep_tf.errors import ModelError, SepTfError
+from sep_tf.errors import SepTfError
 from sep_tf.training import loop, stages
 from tests import harness
 
@@ -218,76 +216,3 @@ def test_a_gradient_that_is_not_finite_ends_the_run_although_the_loss_is(tmp_pat
     with pytest.raises(SepTfError, match="autovc: the loss is not finite at step 1, on phrases of"):
         trainer.run()
     assert not trainer.manager.checkpoints and not trainer.best_path.exists()
-
-
-# Settings of a run
-
-
-def test_settings_that_came_later_have_their_defaults_on_resume(run):
-    """A config.json of a version that knew fewer settings is no other configuration."""
-    path = run.model_dir / "autovc" / "config.json"
-    before = path.read_text()
-    settings, end = json.JSONDecoder().raw_decode(before)
-    del settings["feature_loss"]
-    path.write_text(json.dumps(settings) + before[end:])
-    try:
-        trainer = harness.make_trainer("autovc", run.model_dir, harness.one_batch, **RUN)
-        trainer.run()
-        assert trainer.step == RUN["steps"]
-    finally:
-        path.write_text(before)
-
-
-@pytest.mark.parametrize("preset", ["lite", "paper"])
-def test_flag_files_of_the_presets(preset, tmp_path, capsys):
-    """They parse, and `paper` has the paper's batches."""
-    path = pathlib.Path(train.__file__).parent / "presets" / f"{preset}.flags"
-    argv = [f"--flagfile={path}", f"--data_dir={tmp_path}/none", f"--model_dir={tmp_path}"]
-    assert "none is no data set" in harness.one_line_error(train.run, argv, capsys)
-    assert train.FLAGS.preset == preset
-    if preset == "paper":
-        given = {name: getattr(train.FLAGS, name) for name in train._OVERRIDES}
-        config = stages.train_config("sin", **given)
-        assert (config.batch_size, config.phrase_frames, config.learning_rate) == (30, 128, 1e-3)
-        assert config.feature_loss == "squared"
-
-
-# What is refused
-
-
-def test_a_content_term_without_the_teacher(run, tmp_path):
-    path = stages.weights_path(tmp_path, "encoder")
-    path.parent.mkdir()
-    path.write_bytes(stages.weights_path(run.model_dir, "encoder").read_bytes())
-    with pytest.raises(ModelError, match="stage sdn needs the weights of stage autovc: run"):
-        _sdn(tmp_path, 0.5)
-
-
-def test_phrases_too_short_for_the_pictures_of_the_unet(tmp_path):
-    with pytest.raises(ModelError, match="stage unet needs phrases of a multiple of 8 frames"):
-        harness.make_trainer("unet", tmp_path, harness.one_batch, phrase_frames=36)
-
-
-@pytest.mark.parametrize(
-    ("name", "needed"), [("encoder", "autovc"), ("sdn", "encoder"), ("sin", "encoder")]
-)
-def test_a_stage_without_the_one_before(tmp_path, name, needed):
-    with pytest.raises(ModelError) as error:
-        harness.make_trainer(name, tmp_path, harness.one_batch)
-    assert f"`sep-tf train --stage={needed}`" in str(error.value)
-    assert "\n" not in str(error.value)
-
-
-def test_weights_of_another_network(run):
-    info = stages.DataInfo((*harness.SINGERS, "cid"), np.zeros(64), np.ones(64))
-    with pytest.raises(ModelError, match="another preset or other singers"):
-        stages.EncoderStage(PRESETS["tiny"], info, run.model_dir)
-
-
-def test_other_settings_on_resume(run):
-    path = run.model_dir / "autovc" / "config.json"
-    before = path.read_text()
-    with pytest.raises(ModelError) as error:
-        harness.make_trainer("autovc", run.model_dir, harness.one_batch, **(RUN | {"steps": 41}))
-    assert str(path) in str(error.value) and "--model_dir" in str(error.value)
-    assert path.read_text() == before

@@ -131,7 +131,8 @@ def mix(
 
     Returns:
       mixture float32 [(frames - 1) * hop + 2 * margin] (the sum of `voice` and `accompaniment`,
-      also returned), features [frames, 64] following the vocal's gain exactly (c0 + 2 ln g),
+      also returned), features [frames, 64] following the vocal's gain exactly (c0 + 2 ln g; not
+      where the target is fixed),
       f0 [frames] in Hz, voiced and audible float32 [frames], singer and song_index int32.
     """
     altered = uniform(seed, 13, 0.0, 1.0) < config.altered
@@ -155,6 +156,10 @@ def mix(
     backing_free = (chance > 1.0 - config.backing_free) | (own["backing_db"] < AUDIO.gate_db)
     gain = _decibels(level - voice["vocals_db"])
     backing_gain = _decibels(level - snr - own["backing_db"])
+    if config.vocals_gain:
+        gain = uniform(seed, 3, *config.vocals_gain)
+    if config.backing_gain:
+        backing_gain = uniform(seed, 4, *config.backing_gain)
     sung = phrase.audio(voice["vocals"]) * tf.where(vocal_free, 0.0, gain)
     music = other.audio(own["backing"]) * tf.where(backing_free, 0.0, backing_gain)
     change = tf.zeros([AUDIO.feature_size])
@@ -168,7 +173,7 @@ def mix(
         curve = config.backing_eq_db * normal(seed, 8, equalise.POINTS)
         music = tf.cond(altered, lambda: equalise.apply(music, curve), lambda: music)
 
-    features = _targets(voice, phrase, gain, change)
+    features = _targets(voice, phrase, tf.ones([]) if config.fixed_target else gain, change)
     features = tf.where(vocal_free, tf.constant(_SILENCE.stacked), features)
     f0 = phrase.rows(tf.io.decode_raw(voice["f0"], tf.float32), _SILENCE.f0[0]) * phrase.speed
     voiced = phrase.rows(tf.io.decode_raw(voice["voiced"], tf.uint8), np.uint8(0)) > 0

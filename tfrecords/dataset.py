@@ -142,7 +142,8 @@ def phrases(folder: Path | str, options: PhraseOptions) -> tf.data.Dataset:
     stream = mixtures(folder, options)
     stream = stream.batch(options.batch_size // options.shard[1], drop_remainder=True)
     stream = stream.map(
-        lambda batch: add_spectrograms(batch, options.spectrograms), num_parallel_calls=1
+        lambda batch: add_spectrograms(batch, options.spectrograms, options.augment.add_magnitudes),
+        num_parallel_calls=1,
     )
     return stream.prefetch(4)
 
@@ -181,18 +182,31 @@ def mixtures(folder: Path | str, options: PhraseOptions) -> tf.data.Dataset:
     return stream.map(example, num_parallel_calls=2, deterministic=True)
 
 
-def add_spectrograms(batch: dict[str, tf.Tensor], names: tuple[str, ...]) -> dict[str, tf.Tensor]:
-    """Replaces the waveforms of a batch by the spectrograms asked for."""
+def add_spectrograms(
+    batch: dict[str, tf.Tensor], names: tuple[str, ...], add_magnitudes: bool = False
+) -> dict[str, tf.Tensor]:
+    """Replaces the waveforms of a batch by the spectrograms asked for.
+
+    Args:
+      batch: of `mixtures`.
+      names: of spectrograms.
+      add_magnitudes: whether a mixture's is the sum of those of its parts (section 4.2), not the
+        magnitude of their sum.
+    """
     batch = dict(batch)
     waveforms = {name: batch.pop(name) for name in ("mixture", "voice", "accompaniment")}
     for name in names:
         base, _, step = name.partition("/")
         source, length = spectrogram_sources()[base]
         skip = RECORD.margin - length // 2
-        inner = waveforms[source][:, skip : waveforms[source].shape[1] - skip]
-        batch[name] = spectrogram.magnitude_ops(
-            inner, length, AUDIO.hop_length * int(step or 1), pad=False
-        )
+        parts = ("voice", "accompaniment") if add_magnitudes and source == "mixture" else (source,)
+        batch[name] = sum(
+            spectrogram.magnitude_ops(
+                waveforms[part][:, skip : waveforms[part].shape[1] - skip],
+                length, AUDIO.hop_length * int(step or 1), pad=False,
+            )
+            for part in parts
+        )  # fmt: skip
     return batch
 
 

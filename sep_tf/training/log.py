@@ -17,6 +17,21 @@ class RunLog:
         if on:
             self._summary = tf.summary.create_file_writer(str(folder / "tensorboard"))
 
+    def rewind(self, step: int) -> None:
+        """Drops rows beyond `step`: a run that was killed wrote them after its last checkpoint."""
+        if not self._on or not self._path.is_file():
+            return
+        with self._path.open(newline="", encoding="utf-8") as file:
+            head, *rows = [row for row in csv.reader(file)] or [[]]
+        # A row that was cut short as well.
+        kept = [row for row in rows if len(row) == len(head) and _number(row[0]) <= step]
+        if len(kept) == len(rows):
+            return
+        partial = self._path.with_name("partial.csv")
+        with partial.open("w", newline="", encoding="utf-8") as file:
+            csv.writer(file).writerows([head, *kept])
+        partial.replace(self._path)
+
     def row(self, values: dict[str, float]) -> None:
         """Adds a row; `values["step"]` is the step of the curves."""
         if not self._on:
@@ -53,3 +68,10 @@ class RunLog:
             return []
         with self._path.open(newline="", encoding="utf-8") as file:
             return next(csv.reader(file), [])
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        return float("inf")

@@ -1,8 +1,7 @@
 """The training loop: one step of ours for every strategy, checkpoints, resume, early stopping."""
 
-import json
 import math
-import signal
+import re
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,12 +11,13 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from sep_tf import config as configuration
 from sep_tf.config import ModelConfig, TrainConfig
 from sep_tf.errors import ModelError, SepTfError
+from sep_tf.training import settings
 from sep_tf.training import strategy as distribution
 from sep_tf.training.log import RunLog
 from sep_tf.training.stage import Stage, weights_path
+from sep_tf.training.stop import StopRequest
 
 # Called with (split, seed), returns this worker's share of batches; the same arguments give the
 # same batches.
@@ -25,10 +25,16 @@ DataSource = Callable[[str, int], tf.data.Dataset]
 _VALIDATION_SEED = 10_007
 # Validation phrases shown as pictures.
 _PICTURES = 3
+# Between validations a line says that the training is alive.
+_SECONDS_A_LINE = 60.0
+# What TensorFlow says of a checkpoint whose files are missing or cut short; an IndexError too.
+_DAMAGED = (tf.errors.DataLossError, tf.errors.NotFoundError, tf.errors.OutOfRangeError)
 
 
 def make_optimizer(config: TrainConfig) -> keras.optimizers.Optimizer:
-    """Adam, its rate rising over the first steps and falling to zero over all of them."""
+    """Adam, its rate rising over the first steps and falling to zero, or constant (section 4.2)."""
+    if config.schedule == "constant":
+        return keras.optimizers.Adam(config.learning_rate)
     schedule = keras.optimizers.schedules.CosineDecay(
         config.learning_rate / 20, config.steps, alpha=0.02,
         warmup_target=config.learning_rate, warmup_steps=max(1, min(200, config.steps // 10)),
@@ -38,6 +44,10 @@ def make_optimizer(config: TrainConfig) -> keras.optimizers.Optimizer:
 
 class Interrupted(Exception):
     """SIGTERM arrived; the state is saved."""
+
+
+class BadRecord(Exception):
+    """The data set gave a record that cannot be read; the text says why."""
 
 
 class Trainer:
@@ -56,7 +66,23 @@ class Trainer:
         data: DataSource,
         model_dir: Path,
         strategy: tf.distribute.Strategy,
+        stop: StopRequest | None = None,
     ) -> None:
+        """Prepares the training; nothing is computed yet.
+
+        Args:
+          stage: what is learned.
+          config: its settings.
+          model_config: sizes of the networks.
+          data: gives batches.
+          model_dir: the stage's folder is in it.
+          strategy: devices and workers.
+          stop: SIGTERM as the program hears it; None to listen during `run` only.
+
+        Raises:
+          ModelError: the folder holds a training with other settings or singers.
+          SepTfError: the replicas cannot share a batch equally.
+        """
         distribution.check_batch_size(strategy, config.batch_size)
         self.stage, self.config, self.data, self.strategy = stage, config, data, strategy
         self.workers = distribution.shard(strategy)[1]
@@ -83,20 +109,17 @@ class Trainer:
             self.checkpoint, str(self.folder / "checkpoints"), max_to_keep=2
         )
         self.log = RunLog(self.folder, self.is_chief)
-        self._stop = False
+        self.stop = stop or StopRequest()
 
     def _check_config(self, model_config: ModelConfig) -> None:
         """Saves the resolved configuration; refuses to resume with another one."""
-        path = self.folder / "config.json"
+        info = self.stage.info
+        mine = settings.Settings(self.config, model_config, self.stage.augment, info.singers)
+        path = self.folder / settings.NAME
         if path.is_file() and (self.folder / "checkpoints").is_dir():
-            if _read_config(path) != (self.config, model_config):
-                raise ModelError(
-                    f"{path} was made with other settings; resume with the same flags or choose "
-                    "another --model_dir"
-                )
+            mine.check_resumes(settings.load(self.folder), path)
         elif self.is_chief:
-            text = configuration.dumps(self.config) + configuration.dumps(model_config)
-            path.write_text(text, encoding="utf-8")
+            mine.save(self.folder)
 
     @property
     def step(self) -> int:
@@ -107,28 +130,45 @@ class Trainer:
 
         Raises:
           Interrupted: SIGTERM; everything is saved.
+          BadRecord: the data set is damaged.
+          ModelError: no checkpoint can be restored.
           SepTfError: the loss became NaN; the last good checkpoint is kept.
         """
-        if self.manager.latest_checkpoint:
-            self.checkpoint.restore(
-                self.manager.latest_checkpoint
-            ).assert_existing_objects_matched()
-            self.log.line(f"{self.config.stage}: resumed at step {self.step}")
+        self._restore()
+        self.log.rewind(self.step)
         if self.step < self.config.steps:
             # Asked for once now: a data set without validation is found before the first step.
             self.data(self.stage.validation_split, _VALIDATION_SEED)
-        previous = signal.signal(signal.SIGTERM, self._request_stop)
-        try:
+        with self.stop:
             while self.step < self.config.steps and int(self.stale) < self.config.patience:
+                if self.workers == 1 and self.stop.requested:
+                    # Before the first step of a stage, or since the last checkpoint was written.
+                    raise Interrupted
                 self._train_segment()
-        finally:
-            signal.signal(signal.SIGTERM, previous)
         # The next stage reads what the chief has just written.
         distribution.wait_for_all(self.strategy)
         return float(self.best)
 
-    def _request_stop(self, *_: Any) -> None:
-        self._stop = True
+    def _restore(self) -> None:
+        """Goes on from the newest checkpoint that is whole.
+
+        TensorFlow gives a checkpoint its name when it is complete, but a machine that loses power
+        may leave one shorter than it was written.
+        """
+        for path in reversed(self.manager.checkpoints):
+            try:
+                self.checkpoint.restore(path).assert_existing_objects_matched()
+            except (*_DAMAGED, IndexError):
+                self.log.line(f"{self.config.stage}: checkpoint {path} is damaged, passed over")
+                continue
+            except (ValueError, AssertionError) as error:
+                raise ModelError(
+                    f"{path} is of another preset or other singers; choose another --model_dir"
+                ) from error
+            self.log.line(f"{self.config.stage}: resumed at step {self.step}")
+            return
+        if self.manager.checkpoints:
+            raise ModelError(f"every checkpoint in {self.manager.directory} is damaged")
 
     def _train_segment(self) -> None:
         """Steps up to the next validation, then validation and a checkpoint."""
@@ -139,8 +179,9 @@ class Trainer:
         batches = self.data("train", self.config.seed * 100_003 + segment).skip(done)
         sums: dict[str, float] = {}
         started, first, stopping = time.monotonic(), self.step, False
+        said = started
         for batch in self._distribute(batches.take(end - self.step)):
-            found = self._train_step(batch, tf.constant(float(self._stop)))
+            found = self._train_step(batch, tf.constant(float(self.stop.requested)))
             values = {name: float(value) for name, value in found.items()}
             self._check_finite(values, batch)
             stopping = self._stopping(values)
@@ -149,17 +190,32 @@ class Trainer:
             if stopping and self.step < end:
                 self._save()
                 raise Interrupted
+            if time.monotonic() - said > _SECONDS_A_LINE:
+                said = time.monotonic()
+                self.log.line(self._progress(sums["loss"], first, said - started))
         elapsed = time.monotonic() - started
         count = self.step - first
         train = {name: sums[name] / count for name in found if name in sums}
         self._report(train, self.validate(), elapsed / count)
         self._save()
-        if stopping or (self.workers == 1 and self._stop):
+        if stopping or (self.workers == 1 and self.stop.requested):
             raise Interrupted
+
+    def _progress(self, total: float, first: int, elapsed: float) -> str:
+        """A line on a segment that is under way; `total` is the sum of its losses so far."""
+        count = self.step - first
+        return (
+            f"{self.config.stage} step {self.step}/{self.config.steps}  train_loss "
+            f"{total / count:.5f}  {self._pace(elapsed / count)}"
+        )
+
+    def _pace(self, seconds: float) -> str:
+        left = (self.config.steps - self.step) * seconds / 60
+        return f"{seconds:.3f} s/step, {left:.0f} min left"
 
     def _stopping(self, values: dict[str, float]) -> bool:
         """Whether SIGTERM reached any worker: all must leave at the same step."""
-        return self._stop if self.workers == 1 else values["stop"] > 0
+        return self.stop.requested if self.workers == 1 else values["stop"] > 0
 
     def _save(self) -> None:
         if self.is_chief:
@@ -214,12 +270,10 @@ class Trainer:
         row["learning_rate"] = float(self.optimizer.learning_rate.numpy())
         row["examples_per_second"] = round(self.config.batch_size / seconds, 2)
         self.log.row(row)
-        left = (self.config.steps - self.step) * seconds / 60
         shown = "  ".join(f"{k} {v}" for k, v in row.items() if k.startswith("valid"))
         self.log.line(
             f"{self.config.stage} step {self.step}/{self.config.steps}  train_loss "
-            f"{row['train_loss']}  {shown}  {seconds:.3f} s/step, {left:.0f} min left"
-            + ("  *" if improved else "")
+            f"{row['train_loss']}  {shown}  {self._pace(seconds)}" + ("  *" if improved else "")
         )
 
     def _save_best(self) -> None:
@@ -229,7 +283,18 @@ class Trainer:
             partial.replace(self.best_path)
 
     def _distribute(self, batches: tf.data.Dataset) -> Iterator:
-        return distribution.distribute(self.strategy, batches, self.config.batch_size)
+        batches = distribution.distribute(self.strategy, batches, self.config.batch_size)
+        while True:
+            # Here alone, so that a fault of the network is not taken for one of the data.
+            try:
+                batch = next(batches)
+            except StopIteration:
+                return
+            except (tf.errors.DataLossError, tf.errors.InvalidArgumentError) as error:
+                # Without TensorFlow's names of functions and nodes.
+                reason = re.sub(r"\{\{.*?\}\} ?", "", error.message.strip()).splitlines()[0]
+                raise BadRecord(reason) from error
+            yield batch
 
     @tf.function
     def _train_step(self, batch, stop):
@@ -252,7 +317,9 @@ class Trainer:
         replicas = context.num_replicas_in_sync
         if replicas > 1:
             gradients = context.all_reduce(tf.distribute.ReduceOp.SUM, gradients)
-        gradients, norm = tf.clip_by_global_norm(gradients, self.config.clip_norm)
+        norm = tf.linalg.global_norm(gradients)
+        if self.config.clip_norm:
+            gradients, _ = tf.clip_by_global_norm(gradients, self.config.clip_norm, norm)
         # The optimizer sums over replicas.
         return [gradient / replicas for gradient in gradients], norm
 
@@ -269,16 +336,3 @@ class Trainer:
             return self.strategy.reduce(how, value, axis=None)
 
         return {name: reduce(name, value) for name, value in values.items()}
-
-
-def _read_config(path: Path) -> tuple[TrainConfig, ModelConfig] | None:
-    """The settings in a config.json; None if it does not hold them.
-
-    Settings that came after it was written have their defaults.
-    """
-    try:
-        text = path.read_text(encoding="utf-8")
-        train, end = json.JSONDecoder().raw_decode(text)
-        return TrainConfig.from_dict(train), ModelConfig.from_dict(json.loads(text[end:]))
-    except (ValueError, AttributeError):
-        return None

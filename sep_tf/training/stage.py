@@ -8,8 +8,9 @@ import numpy as np
 from keras import ops
 
 from sep_tf import losses
-from sep_tf.config import AugmentConfig, ModelConfig, TrainConfig
+from sep_tf.config import PAPER_GAINS, AugmentConfig, ModelConfig, TrainConfig
 from sep_tf.errors import ModelError
+from sep_tf.training import settings
 
 WEIGHTS_NAME = "best.weights.h5"
 # Frames without a voice teach the level only; they are many and easy.
@@ -39,9 +40,23 @@ def restore(model: Any, path: Path) -> None:
     """Loads an earlier stage's weights; raises ModelError when they are another network's."""
     try:
         model.load_weights(path)
-    except ValueError as error:
+    except (ValueError, OSError) as error:
         # Keras' own message lists every layer.
-        raise ModelError(f"{path} was trained with another preset or other singers") from error
+        known = settings.describe(settings.load(path.parent))
+        made = f" ({known})" if known else ""
+        raise ModelError(
+            f"{path} was trained with another preset or other singers{made}, or is damaged"
+        ) from error
+
+
+def check_singers(info: "DataInfo", path: Path) -> None:
+    """Raises ModelError if the weights of `path` know other singers, or in another order."""
+    made = settings.load(path.parent)
+    if made and made.singers not in (None, info.singers):
+        raise ModelError(
+            f"{path} was trained on other singers ({len(made.singers)}, this data set trains "
+            f"{len(info.singers)})"
+        )
 
 
 class Stage:
@@ -60,6 +75,8 @@ class Stage:
     augment = AugmentConfig()
     # Validation mixtures stay as they are recorded: figures compare from run to run.
     validation_augment = AugmentConfig()
+    # The part of the model that an earlier stage of the same name has trained, left as it is.
+    frozen: str = ""
     # Curves that are means over a replica's batch; everything else is a reduced loss.
     averages: frozenset[str] = frozenset()
 
@@ -69,6 +86,7 @@ class Stage:
         info: DataInfo,
         model_dir: Path,
         config: TrainConfig | None = None,
+        init_from: Path | None = None,
     ) -> None:
         """Builds the networks of the stage.
 
@@ -77,18 +95,39 @@ class Stage:
           info: facts of the data set.
           model_dir: where the weights of earlier stages are.
           config: settings of the stage; None for its defaults.
+          init_from: weights of the same stage to start from; what is frozen still comes from
+            `model_dir`, where it is there.
 
         Raises:
           ModelError: the weights of an earlier stage are missing, or another network's.
         """
         for needed in self.requires:
-            self.require(needed, model_dir)
+            if init_from is None or needed != self.frozen:
+                self.require(needed, model_dir)
         self.info = info
         self.config = config or TrainConfig(stage=self.name, **self.defaults)
-        self.frame_loss = losses.feature_loss("squared", info.std)
-        self.feature_loss = losses.feature_loss(self.config.feature_loss, info.std)
+        if self.config.augmentation == "gains":
+            self.augment = self.validation_augment = PAPER_GAINS
+        self.validation_split = self.config.validation_split or self.validation_split
         self.content_loss = losses.ContentLoss()
         self.create(model_config, model_dir)
+        # What a line of the program adds on where the weights come from.
+        self.kept = ""
+        if init_from:
+            restore(self.model, init_from)
+        if self.frozen:
+            self._freeze(getattr(self.model, self.frozen), weights_path(model_dir, self.frozen))
+
+    def _freeze(self, part: Any, path: Path) -> None:
+        if path.is_file():
+            restore(part, path)
+            self.kept = f", its {self.frozen} is that of {path}"
+        part.trainable = False
+
+    @property
+    def plain(self) -> bool:
+        """Whether losses are the paper's to the letter: no weights on features or frames."""
+        return self.config.feature_loss == "plain"
 
     def require(self, needed: str, model_dir: Path) -> None:
         """Raises ModelError, which names the command to run, unless a stage has left weights."""
@@ -111,16 +150,19 @@ class Stage:
         del batch
         return {}
 
+    def frame_weights(self, batch: dict[str, Any]) -> Any:
+        """[B, T]: 1 where the voice sounds, less where it is silent; None for no weights."""
+        if self.plain:
+            return None
+        return _SILENT_WEIGHT + (1.0 - _SILENT_WEIGHT) * batch["audible"]
+
+    def sung_weights(self, batch: dict[str, Any]) -> Any:
+        """[B, T]: 1 in voiced frames, less in consonants, least in silence; None for no weights."""
+        if self.plain:
+            return None
+        voiced = _SILENT_WEIGHT + (1.0 - _SILENT_WEIGHT) * batch["voiced"]
+        return 0.5 * (self.frame_weights(batch) + voiced)
+
     def one_hot(self, batch: dict[str, Any]) -> Any:
         """Singer one-hot [B, singers]; all zeros for singers that the data set does not train."""
         return ops.one_hot(batch["singer"], len(self.info.singers))
-
-
-def frame_weights(batch: dict[str, Any]) -> Any:
-    """[B, T]: 1 where the voice sounds, less where it is silent."""
-    return _SILENT_WEIGHT + (1.0 - _SILENT_WEIGHT) * batch["audible"]
-
-
-def sung_weights(batch: dict[str, Any]) -> Any:
-    """[B, T]: 1 in voiced frames, less in consonants, least in silence."""
-    return 0.5 * (frame_weights(batch) + _SILENT_WEIGHT + (1.0 - _SILENT_WEIGHT) * batch["voiced"])

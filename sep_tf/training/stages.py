@@ -16,9 +16,8 @@ from sep_tf.training.pictures import envelopes
 from sep_tf.training.stage import (
     DataInfo,
     Stage,
-    frame_weights,
+    check_singers,
     restore,
-    sung_weights,
     weights_path,
 )
 
@@ -39,9 +38,11 @@ PRODUCED = AugmentConfig(
 class Teacher:
     """The trained AutoVC, frozen: C_avc of clean and of predicted features (eq. 1)."""
 
-    def __init__(self, config: ModelConfig, singers: int, model_dir: Path) -> None:
-        self.model = models.build("autovc", config, singers=singers)
-        restore(self.model, weights_path(model_dir, "autovc"))
+    def __init__(self, config: ModelConfig, info: DataInfo, model_dir: Path) -> None:
+        self.model = models.build("autovc", config, singers=len(info.singers))
+        path = weights_path(model_dir, "autovc")
+        check_singers(info, path)
+        restore(self.model, path)
         self.model.trainable = False
 
     def code(self, features: Any, singer: Any) -> Any:
@@ -51,12 +52,6 @@ class Teacher:
     def code_of_normalised(self, normalised: Any, singer: Any) -> Any:
         # training=False keeps the batch statistics frozen as well.
         return self.model.encode(normalised, singer, training=False)
-
-
-def restore_encoder(model: Any, model_dir: Path) -> None:
-    """Loads and freezes the mixture encoder of SDN or SIN."""
-    restore(model.encoder, weights_path(model_dir, "encoder"))
-    model.encoder.trainable = False
 
 
 class AutoVCStage(Stage):
@@ -72,11 +67,14 @@ class AutoVCStage(Stage):
     def create(self, config: ModelConfig, model_dir: Path) -> None:
         self.model = models.build("autovc", config, singers=len(self.info.singers))
         self.model.normaliser.set_statistics(self.info.mean, self.info.std)
+        # A distortion in physical units is no reconstruction loss of eq. 3.
+        name = "plain" if self.plain else "squared"
+        self.frame_loss = losses.feature_loss(name, self.info.std)
 
     def losses(self, batch, training):
         singer = self.one_hot(batch)
         out = self.model({"features": batch["features"], "singer": singer}, training=training)
-        weight = frame_weights(batch)
+        weight = self.frame_weights(batch)
         before = self.frame_loss(out["target"], out["before"], sample_weight=weight)
         after = self.frame_loss(out["target"], out["after"], sample_weight=weight)
         again = self.model.encode(out["after"], singer, training=training)
@@ -101,7 +99,7 @@ class EncoderStage(Stage):
     augment = dataclasses.replace(PRODUCED, speed=(1.0, 1.0), vocals_eq_db=0.0)
 
     def create(self, config: ModelConfig, model_dir: Path) -> None:
-        self.teacher = Teacher(config, len(self.info.singers), model_dir)
+        self.teacher = Teacher(config, self.info, model_dir)
         self.model = models.build("encoder", config)
 
     def losses(self, batch, training):
@@ -115,6 +113,18 @@ class EncoderStage(Stage):
         return {"teacher": np.asarray(target), "code": np.asarray(self.model(batch["magnitude"]))}
 
 
+def decoder_losses(stage: Stage, target: Any, before: Any, after: Any, weight: Any) -> dict:
+    """Losses of SDN and SIN, all [B, T, 64] normalised: eq. 7 and 8 know the output alone.
+
+    Unless they are plain, what comes before the post-net is drawn to the target as well, as
+    AutoVC's decoder is.
+    """
+    loss = second = stage.feature_loss(target, after, sample_weight=weight)
+    if not stage.plain:
+        loss = second + stage.feature_loss(target, before, sample_weight=weight)
+    return {"loss": loss, "after": second}
+
+
 class SDNStage(Stage):
     """The singer dependent decoder on the frozen mixture encoder: eq. 7.
 
@@ -123,6 +133,7 @@ class SDNStage(Stage):
 
     name = "sdn"
     requires = ("encoder",)
+    frozen = "encoder"
     # Only singers of the training set have a one-hot.
     validation_split = "validation"
     defaults = {
@@ -139,9 +150,9 @@ class SDNStage(Stage):
         self.teacher = None
         if self.config.content_weight:
             self.require("autovc", model_dir)
-            self.teacher = Teacher(config, singers, model_dir)
+            self.teacher = Teacher(config, self.info, model_dir)
+        self.feature_loss = losses.feature_loss(self.config.feature_loss, self.info.std)
         self.model = models.build("sdn", config, singers=singers)
-        restore_encoder(self.model, model_dir)
         self.model.normaliser.set_statistics(self.info.mean, self.info.std)
 
     def losses(self, batch, training):
@@ -149,10 +160,8 @@ class SDNStage(Stage):
         code = ops.stop_gradient(self.model.encoder(batch["magnitude"], training=False))
         before, after = self.model.decode(code, singer, training=training)
         target = self.model.normaliser(batch["features"])
-        weight = sung_weights(batch)
-        first = self.feature_loss(target, before, sample_weight=weight)
-        second = self.feature_loss(target, after, sample_weight=weight)
-        values = {"loss": first + second, "after": second}
+        weight = self.sung_weights(batch)
+        values = decoder_losses(self, target, before, after, weight)
         if self.teacher:
             content = self.content_loss(
                 self.teacher.code(batch["features"], singer),
@@ -172,22 +181,21 @@ class SINStage(Stage):
 
     name = "sin"
     requires = ("encoder",)
+    frozen = "encoder"
     defaults = {"batch_size": 16, "phrase_frames": 256, "steps": 14000}
     augment = PRODUCED
 
     def create(self, config: ModelConfig, model_dir: Path) -> None:
+        self.feature_loss = losses.feature_loss(self.config.feature_loss, self.info.std)
         self.model = models.build("sin", config)
-        restore_encoder(self.model, model_dir)
         self.model.normaliser.set_statistics(self.info.mean, self.info.std)
 
     def losses(self, batch, training):
         code = ops.stop_gradient(self.model.encoder(batch["magnitude"], training=False))
         before, after = self.model.decode(code, batch["magnitude"], training=training)
         target = self.model.normaliser(batch["features"])
-        weight = sung_weights(batch)
-        first = self.feature_loss(target, before, sample_weight=weight)
-        second = self.feature_loss(target, after, sample_weight=weight)
-        return {"loss": first + second, "after": second}
+        weight = self.sung_weights(batch)
+        return decoder_losses(self, target, before, after, weight)
 
     def pictures(self, batch):
         return envelopes(batch["features"], self.model(batch["magnitude"]))
@@ -256,7 +264,7 @@ class SSStage(Stage):
     def losses(self, batch, training):
         heads = self.model.heads(batch["magnitude"], training=training)
         target = self.model.normaliser(batch["features"])
-        weight = sung_weights(batch)
+        weight = self.sung_weights(batch)
         features = self.absolute_loss(target, heads["features"], sample_weight=weight)
         contour = self.contour_loss(
             batch["f0"], heads["f0_normalised"], sample_weight=batch["voiced"]

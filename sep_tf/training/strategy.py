@@ -12,14 +12,22 @@ from sep_tf.errors import SepTfError
 def make_strategy(name: str) -> tf.distribute.Strategy:
     """The distribution strategy of a name.
 
-    "auto" takes all GPUs if there are several, "mirrored" all devices, "none" the default one,
-    "multi_worker" the machines of TF_CONFIG (before anything else is computed).
+    "auto" takes the machines of TF_CONFIG if it names several, else all GPUs if there are several;
+    "mirrored" all devices, "none" the default one, "multi_worker" the machines of TF_CONFIG (before
+    anything else is computed).
 
     Raises:
-      SepTfError: TF_CONFIG is missing or describes no cluster.
+      SepTfError: TF_CONFIG is missing or describes no cluster; or it does describe one, and the
+        strategy is for one machine.
     """
-    if name == "multi_worker":
-        check_tf_config(os.environ.get("TF_CONFIG", ""))
+    cluster = os.environ.get("TF_CONFIG", "")
+    workers = check_tf_config(cluster) if cluster or name == "multi_worker" else 1
+    if workers > 1 and name in ("mirrored", "none"):
+        raise SepTfError(
+            f"--strategy={name} is for one machine, but TF_CONFIG names {workers} workers, which "
+            "would all write to the same folder"
+        )
+    if name == "multi_worker" or (name == "auto" and workers > 1):
         return tf.distribute.MultiWorkerMirroredStrategy()
     gpus = tf.config.list_logical_devices("GPU")
     if name == "mirrored" or (name == "auto" and len(gpus) > 1):
@@ -28,8 +36,12 @@ def make_strategy(name: str) -> tf.distribute.Strategy:
     return tf.distribute.get_strategy()
 
 
-def check_tf_config(text: str) -> None:
-    """Raises SepTfError unless `text` describes a cluster of workers and this one's place in it."""
+def check_tf_config(text: str) -> int:
+    """How many workers a cluster has.
+
+    Raises:
+      SepTfError: `text` describes no cluster of workers and this one's place in it.
+    """
     if not text:
         raise SepTfError(
             "--strategy=multi_worker needs the environment variable TF_CONFIG, for example "
@@ -46,6 +58,7 @@ def check_tf_config(text: str) -> None:
         raise SepTfError(f"TF_CONFIG may name tasks of type worker only: {text}")
     if not 0 <= index < len(workers):
         raise SepTfError(f"TF_CONFIG has {len(workers)} workers, and none of index {index}")
+    return len(workers)
 
 
 def shard(strategy: tf.distribute.Strategy) -> tuple[int, int]:

@@ -1,0 +1,99 @@
+"""config.json beside a stage's checkpoints: everything that decides what its weights are."""
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+from sep_tf.config import AugmentConfig, ModelConfig, TrainConfig
+from sep_tf.errors import ModelError
+
+NAME = "config.json"
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """The resolved settings of a stage.
+
+    Attributes:
+      train: steps, batches, losses.
+      model: sizes of the networks.
+      augment: what is altered in training examples; kept for the reader.
+      singers: names in the order of the one-hot; None in files of versions that did not keep them.
+    """
+
+    train: TrainConfig
+    model: ModelConfig
+    augment: AugmentConfig | None = None
+    singers: tuple[str, ...] | None = None
+
+    def save(self, folder: Path) -> None:
+        """Writes the file, complete or not at all."""
+        values = {
+            name: dataclasses.asdict(part) if dataclasses.is_dataclass(part) else part
+            for name, part in vars(self).items()
+        }
+        partial = folder / (NAME + ".partial")
+        partial.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
+        partial.replace(folder / NAME)
+
+    def check_resumes(self, other: "Settings | None", path: Path) -> None:
+        """Raises ModelError unless a training with the settings of `path` may go on with these."""
+        if other is None or (other.train, other.model) != (self.train, self.model):
+            raise ModelError(
+                f"{path} was made with other settings{_differences(self, other)}; resume with the "
+                "same flags or choose another --model_dir"
+            )
+        if other.singers not in (None, self.singers):
+            raise ModelError(
+                f"{path} was made with other singers ({_singers(other)}, this data set trains "
+                f"{_singers(self)}); choose another --model_dir"
+            )
+
+
+def load(folder: Path) -> Settings | None:
+    """The settings of a stage's folder; None where there are none that can be read.
+
+    Settings that came after the file was written have their defaults.
+    """
+    try:
+        text = (folder / NAME).read_text(encoding="utf-8")
+        values, end = json.JSONDecoder().raw_decode(text)
+        if "train" not in values:
+            # Earlier versions wrote two documents one after the other.
+            values = {"train": values, "model": json.loads(text[end:])}
+        augment, singers = values.get("augment"), values.get("singers")
+        return Settings(
+            TrainConfig.from_dict(values["train"]),
+            ModelConfig.from_dict(values["model"]),
+            None if augment is None else AugmentConfig.from_dict(augment),
+            None if singers is None else tuple(singers),
+        )
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None
+
+
+def describe(settings: Settings | None) -> str:
+    """For example "preset lite, 34 singers"; empty where nothing is known."""
+    if settings is None:
+        return ""
+    return f"preset {settings.model.preset}, {_singers(settings)}"
+
+
+def _singers(settings: Settings) -> str:
+    if settings.singers is None:
+        return "unknown singers"
+    return f"{len(settings.singers)} singers"
+
+
+def _differences(new: Settings, old: Settings | None) -> str:
+    """The first few settings that differ: " (steps 10, now 20)"."""
+    if old is None:
+        return ""
+    pairs: list[tuple[str, Any, Any]] = [
+        (field.name, getattr(before, field.name), getattr(after, field.name))
+        for before, after in ((old.train, new.train), (old.model, new.model))
+        for field in dataclasses.fields(before)
+    ]
+    changed = [f"{name} {before}, now {after}" for name, before, after in pairs if before != after]
+    return f" ({'; '.join(changed[:3])})"

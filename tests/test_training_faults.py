@@ -1,0 +1,239 @@
+"""A training survives being killed anywhere, damaged files and signals between its stages."""
+
+import os
+import pathlib
+import shutil
+import signal
+import subprocess
+import sys
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from sep_tf import train
+from sep_tf.errors import ModelError, SepTfError
+from sep_tf.training import log, loop
+from sep_tf.training import strategy as distribution
+from sep_tf.training.stop import StopRequest
+from tests import harness
+from tests.killed_training import make_trainer
+from tests.test_train_program import flags
+from tfrecords import dataset, schema
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """A training that nothing disturbed."""
+    trainer = make_trainer(tmp_path_factory.mktemp("whole"))
+    trainer.run()
+    return trainer
+
+
+def assert_ends_like(trainer, whole) -> None:
+    """Weights, best weights and curves are those of the undisturbed training."""
+    assert trainer.step == whole.step
+    for a, b in zip(
+        harness.weights(trainer.stage.model), harness.weights(whole.stage.model), strict=True
+    ):
+        np.testing.assert_allclose(a, b, rtol=0, atol=1e-6)
+    rows = [[(r["step"], r["valid_loss"]) for r in harness.log_rows(t)] for t in (trainer, whole)]
+    assert rows[0] == rows[1]
+    assert float(trainer.best) == pytest.approx(float(whole.best), rel=1e-5)
+
+
+class Killed(BaseException):
+    """What the process does not survive."""
+
+
+def test_killed_between_the_curves_and_the_checkpoint(whole, tmp_path):
+    """The row and the best weights of step 4 are there, its checkpoint is not."""
+    first = make_trainer(tmp_path)
+    save = first._save
+
+    def killed():
+        if first.step == 4:
+            raise Killed
+        save()
+
+    first._save = killed
+    with pytest.raises(Killed):
+        first.run()
+    assert harness.log_rows(first)[-1]["step"] == "4"
+    second = make_trainer(tmp_path)
+    second.run()
+    assert_ends_like(second, whole)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["ckpt-4", "ckpt-4.index", "ckpt-6"])
+def test_kill_9_in_the_middle_of_a_checkpoint(whole, tmp_path, name):
+    """The process dies as soon as a file that begins so appears."""
+    argv = [sys.executable, "-m", "tests.killed_training", str(tmp_path), name]
+    done = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == -signal.SIGKILL, done.stderr[-2000:]
+    second = make_trainer(tmp_path)
+    second.run()
+    assert_ends_like(second, whole)
+
+
+def damage(folder: pathlib.Path, *steps: int) -> None:
+    for step in steps:
+        path = folder / "autovc" / "checkpoints" / f"ckpt-{step}.data-00000-of-00001"
+        path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def test_a_checkpoint_cut_short_is_passed_over(whole, tmp_path, capsys):
+    shutil.copytree(whole.folder, tmp_path / "autovc")
+    damage(tmp_path, 6)
+    capsys.readouterr()
+    again = make_trainer(tmp_path)
+    again.run()
+    said = capsys.readouterr().out
+    assert "ckpt-6 is damaged, passed over" in said and "resumed at step 4" in said
+    assert_ends_like(again, whole)
+
+
+def test_no_checkpoint_that_is_whole(whole, tmp_path):
+    shutil.copytree(whole.folder, tmp_path / "autovc")
+    damage(tmp_path, 4, 6)
+    with pytest.raises(ModelError, match="every checkpoint in .*checkpoints is damaged"):
+        make_trainer(tmp_path).run()
+
+
+def test_rows_beyond_the_checkpoint_are_dropped(tmp_path):
+    path = tmp_path / "log.csv"
+    path.write_text("step,train_loss\n1,0.5\n2,0.25\n3,0.125\n4")
+    log.RunLog(tmp_path).rewind(2)
+    assert path.read_text().split() == ["step,train_loss", "1,0.5", "2,0.25"]
+    log.RunLog(tmp_path).rewind(0)
+    assert path.read_text().split() == ["step,train_loss"]
+
+
+# Signals
+
+
+def test_sigterm_between_two_stages_stops_before_the_next(corpus, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(dataset, "_SHUFFLE_RECORDS", 4)
+    run_stage, trained = train._train, []
+
+    def then_terminated(name, *others):
+        best = run_stage(name, *others)
+        trained.append(name)
+        os.kill(os.getpid(), signal.SIGTERM)
+        return best
+
+    monkeypatch.setattr(train, "_train", then_terminated)
+    before = signal.getsignal(signal.SIGTERM)
+    assert train.run(flags(corpus, tmp_path, stage="all")) == 0
+    assert signal.getsignal(signal.SIGTERM) is before
+    assert "stopped and saved; go on with: sep-tf train" in capsys.readouterr().out
+    assert trained == ["autovc"] and not (tmp_path / "encoder" / "checkpoints").exists()
+
+
+def test_a_stop_request_may_be_entered_twice():
+    before = signal.getsignal(signal.SIGTERM)
+    with StopRequest() as stop:
+        with stop:
+            pass
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert stop.requested
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_a_line_of_progress_between_validations(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(loop, "_SECONDS_A_LINE", 0.0)
+    make_trainer(tmp_path).run()
+    lines = capsys.readouterr().out.splitlines()
+    assert sum("autovc step 1/6" in line and "min left" in line for line in lines) == 1
+    assert "nan" not in "".join(lines)
+
+
+# Records
+
+
+def spoil(folder: pathlib.Path, change) -> None:
+    """Writes the training records anew, each example changed; checksums are right."""
+    for path in folder.glob("train-0*.tfrecord"):
+        records = [
+            tf.train.Example.FromString(r.numpy()) for r in tf.data.TFRecordDataset(str(path))
+        ]
+        with tf.io.TFRecordWriter(str(path)) as writer:
+            for example in records:
+                change(example.features.feature)
+                writer.write(example.SerializeToString())
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda feature: feature.pop("f0"), "f0"),
+        (lambda feature: feature["singer"].float_list.value.append(1.0), "singer"),
+        (lambda feature: feature["features"].bytes_list.value.__setitem__(0, b"123456789"), ""),
+    ],
+)
+def test_a_record_that_is_whole_but_wrong(corpus, tmp_path, monkeypatch, capsys, change, words):
+    monkeypatch.setattr(dataset, "_SHUFFLE_RECORDS", 4)
+    folder = tmp_path / "records"
+    shutil.copytree(corpus.records, folder)
+    spoil(folder, change)
+    line = harness.one_line_error(train.run, flags(corpus, tmp_path, data_dir=folder), capsys)
+    assert f"{folder}: a record is damaged: " in line and words in line
+    assert "{{" not in line and f"`sep-tf inspect --check {folder}` finds it" in line
+
+
+def test_a_data_set_without_validation(corpus, tmp_path, capsys):
+    """Found before the first step, for either kind of split."""
+    folder = tmp_path / "records"
+    shutil.copytree(corpus.records, folder)
+    index = schema.DatasetIndex.load(folder)
+    for split, stage in (("validation", "autovc"), ("validation_unseen", "f0")):
+        for path in folder.glob(f"{split}-*.tfrecord"):
+            path.unlink()
+        index.counts.pop(split)
+        index.save(folder)
+        argv = flags(corpus, tmp_path / "runs", data_dir=folder, stage=stage)
+        line = harness.one_line_error(train.run, argv, capsys)
+        assert f"{folder} has no '{split}' records" in line
+        assert not list((tmp_path / "runs").glob("*/checkpoints/ckpt*"))
+
+
+# Flags that contradict each other
+
+
+@pytest.mark.parametrize("name", ["none", "mirrored"])
+def test_one_machine_among_the_workers_of_a_cluster(monkeypatch, name):
+    monkeypatch.setenv(
+        "TF_CONFIG",
+        '{"cluster": {"worker": ["a:1", "b:1"]}, "task": {"type": "worker", "index": 0}}',
+    )
+    with pytest.raises(SepTfError, match=f"--strategy={name} is for one machine, but TF_CONFIG"):
+        distribution.make_strategy(name)
+
+
+def test_numbers_that_are_none(corpus, tmp_path, capsys):
+    for flag in ("learning_rate=0", "learning_rate=nan", "clip_norm=inf", "content_weight=nan"):
+        argv = [*flags(corpus, tmp_path, stage="sdn"), f"--{flag}"]
+        assert f"--{flag}" in harness.one_line_error(train.run, argv, capsys)
+
+
+def test_rates_and_clipping_of_the_paper():
+    from sep_tf.training import stages
+
+    config = stages.train_config("sin", schedule="constant", learning_rate=1e-3)
+    optimizer = loop.make_optimizer(config)
+    weight = keras.Variable(np.ones(3, np.float32))
+    for _ in range(3):
+        optimizer.apply([tf.ones(3)], [weight])
+        assert float(optimizer.learning_rate) == pytest.approx(1e-3)
+
+
+@pytest.mark.parametrize(("clip_norm", "expected"), [(0.0, 5.0), (1.0, 1.0)])
+def test_gradients_are_clipped_or_left(tmp_path, clip_norm, expected):
+    trainer = make_trainer(tmp_path, clip_norm=clip_norm)
+    clipped, norm = trainer._clipped([tf.constant([3.0]), tf.constant([4.0])])
+    assert float(norm) == pytest.approx(5.0)
+    assert float(tf.linalg.global_norm(clipped)) == pytest.approx(expected, rel=1e-5)

@@ -1,0 +1,186 @@
+"""What a training keeps of its settings, what it refuses, and what a preset's flags say."""
+
+import json
+import pathlib
+import shutil
+
+import numpy as np
+import pytest
+
+from sep_tf import train
+from sep_tf.config import PRESETS
+from sep_tf.errors import ModelError
+from sep_tf.training import settings, stages
+from tests import harness
+
+# As in the `run` fixture.
+RUN = {"steps": 40, "validate_every": 10, "learning_rate": 1e-2}
+
+
+@pytest.fixture
+def copied(run, tmp_path):
+    """A model_dir of its own with the teacher and the mixture encoder of `run`."""
+    for name in ("autovc", "encoder"):
+        shutil.copytree(run.model_dir / name, tmp_path / name)
+    return tmp_path
+
+
+def rewrite(folder: pathlib.Path, change) -> None:
+    """config.json of a stage after `change` of its values."""
+    path = folder / settings.NAME
+    values = json.loads(path.read_text())
+    change(values)
+    path.write_text(json.dumps(values))
+
+
+# Kept
+
+
+def test_settings_are_beside_the_checkpoints(run):
+    values = json.loads((run.model_dir / "encoder" / "config.json").read_text())
+    assert values["train"]["steps"] == 40 and values["model"]["preset"] == "tiny"
+    assert values["singers"] == list(harness.SINGERS)
+    assert values["augment"]["reverb"] == 0.5
+    found = settings.load(run.model_dir / "encoder")
+    assert found.singers == harness.SINGERS and found.model == PRESETS["tiny"]
+    assert found.augment == stages.STAGES["encoder"].augment
+    assert settings.load(run.model_dir) is None
+
+
+def test_settings_that_came_later_have_their_defaults_on_resume(copied):
+    """A config.json of a version that knew fewer settings is no other configuration."""
+    rewrite(copied / "autovc", lambda values: values["train"].pop("feature_loss"))
+    trainer = harness.make_trainer("autovc", copied, harness.one_batch, **RUN)
+    trainer.run()
+    assert trainer.step == RUN["steps"]
+
+
+def test_a_file_of_two_documents_is_read_as_earlier_versions_wrote_it(copied):
+    path = copied / "autovc" / settings.NAME
+    values = json.loads(path.read_text())
+    path.write_text(json.dumps(values["train"], indent=2) + "\n" + json.dumps(values["model"]))
+    assert settings.load(path.parent).singers is None
+    assert harness.make_trainer("autovc", copied, harness.one_batch, **RUN).run() < 2
+
+
+@pytest.mark.parametrize("preset", ["lite", "paper"])
+def test_flag_files_of_the_presets(preset, tmp_path, capsys):
+    """They parse, and `paper` has the paper's batches."""
+    path = pathlib.Path(train.__file__).parent / "presets" / f"{preset}.flags"
+    argv = [f"--flagfile={path}", f"--data_dir={tmp_path}/none", f"--model_dir={tmp_path}"]
+    assert "none is no data set" in harness.one_line_error(train.run, argv, capsys)
+    assert train.FLAGS.preset == preset
+    if preset == "paper":
+        given = {name: getattr(train.FLAGS, name) for name in train._OVERRIDES}
+        config = stages.train_config("sin", **given)
+        assert (config.batch_size, config.phrase_frames, config.learning_rate) == (30, 128, 1e-3)
+        assert (config.feature_loss, config.schedule, config.clip_norm) == ("plain", "constant", 0)
+        assert (config.validation_split, config.augmentation) == ("validation", "gains")
+        assert config.patience * config.validate_every < config.steps
+
+
+# What is refused
+
+
+def test_a_content_term_without_the_teacher(copied):
+    shutil.rmtree(copied / "autovc")
+    with pytest.raises(ModelError, match="stage sdn needs the weights of stage autovc: run"):
+        harness.make_trainer("sdn", copied, harness.one_batch, content_weight=0.5)
+
+
+def test_phrases_too_short_for_the_pictures_of_the_unet(tmp_path):
+    with pytest.raises(ModelError, match="stage unet needs phrases of a multiple of 8 frames"):
+        harness.make_trainer("unet", tmp_path, harness.one_batch, phrase_frames=36)
+
+
+@pytest.mark.parametrize(
+    ("name", "needed"), [("encoder", "autovc"), ("sdn", "encoder"), ("sin", "encoder")]
+)
+def test_a_stage_without_the_one_before(tmp_path, name, needed):
+    with pytest.raises(ModelError) as error:
+        harness.make_trainer(name, tmp_path, harness.one_batch)
+    assert f"`sep-tf train --stage={needed}`" in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_weights_of_another_network(copied):
+    """Named: what the weights were trained with, and what this run has."""
+    info = stages.DataInfo((*harness.SINGERS, "cid"), np.zeros(64), np.ones(64))
+    with pytest.raises(ModelError, match=r"trained on other singers \(2, this data set trains 3\)"):
+        stages.EncoderStage(PRESETS["tiny"], info, copied)
+    known = stages.DataInfo(harness.SINGERS, np.zeros(64), np.ones(64))
+    words = r"autovc.*another preset or other singers \(preset tiny, 2 singers\)"
+    with pytest.raises(ModelError, match=words):
+        stages.EncoderStage(PRESETS["tiny-paper"], known, copied)
+
+
+def test_as_many_singers_but_others(copied):
+    """Their one-hots would mean other people, without any shape to show it."""
+    info = stages.DataInfo(harness.SINGERS[::-1], np.zeros(64), np.ones(64))
+    with pytest.raises(ModelError, match="trained on other singers"):
+        stages.EncoderStage(PRESETS["tiny"], info, copied)
+    rewrite(copied / "autovc", lambda values: values["singers"].reverse())
+    with pytest.raises(ModelError, match=r"config.json was made with other singers \(2 singers"):
+        harness.make_trainer("autovc", copied, harness.one_batch, **RUN)
+
+
+def test_checkpoints_of_another_network_whose_settings_are_not_known(copied):
+    rewrite(copied / "autovc", lambda values: values.update(singers=None))
+    info = stages.DataInfo((*harness.SINGERS, "cid"), np.zeros(64), np.ones(64))
+    trainer = harness.make_trainer("autovc", copied, harness.one_batch, info=info, **RUN)
+    with pytest.raises(ModelError, match="ckpt-40 is of another preset or other singers"):
+        trainer.run()
+
+
+def test_damaged_weights_of_an_earlier_stage(copied):
+    path = stages.weights_path(copied, "autovc")
+    path.write_bytes(path.read_bytes()[:1000])
+    with pytest.raises(ModelError, match="or is damaged"):
+        harness.make_trainer("encoder", copied, harness.one_batch)
+
+
+def test_other_settings_on_resume(copied):
+    path = copied / "autovc" / settings.NAME
+    before = path.read_text()
+    with pytest.raises(ModelError) as error:
+        harness.make_trainer("autovc", copied, harness.one_batch, **(RUN | {"steps": 41}))
+    assert str(path) in str(error.value) and "--model_dir" in str(error.value)
+    assert "(steps 40, now 41)" in str(error.value)
+    assert path.read_text() == before
+
+
+# Fine-tuning
+
+
+@pytest.mark.parametrize("name", ["sdn", "sin"])
+def test_weights_to_start_from(run, tmp_path, name):
+    """All of them, encoder included, where the folder has none of its own."""
+    given = stages.weights_path(run.model_dir, name)
+    stage = make_stage(name, tmp_path, given)
+    assert stage.kept == "" and not stage.model.encoder.trainable_variables
+    same = make_stage(name, run.model_dir, given).model
+    for a, b in zip(harness.weights(stage.model), harness.weights(same), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize("name", ["sdn", "sin"])
+def test_the_frozen_encoder_stays_that_of_the_folder(run, copied, name):
+    other = make_stage("encoder", copied).model
+    harness.randomise(other, 5)
+    other.save_weights(stages.weights_path(copied, "encoder"))
+    stage = make_stage(name, copied, stages.weights_path(run.model_dir, name))
+    assert str(copied) in stage.kept
+    for a, b in zip(harness.weights(stage.model.encoder), harness.weights(other), strict=True):
+        np.testing.assert_array_equal(a, b)
+    expected = make_stage(name, run.model_dir, stages.weights_path(run.model_dir, name)).model
+    pairs = zip(
+        harness.weights(stage.model.decoder), harness.weights(expected.decoder), strict=True
+    )
+    for a, b in pairs:
+        np.testing.assert_array_equal(a, b)
+
+
+def make_stage(name: str, model_dir: pathlib.Path, init_from=None) -> stages.Stage:
+    config = stages.train_config(name, preset="tiny")
+    info = stages.DataInfo(harness.SINGERS, np.zeros(64), np.ones(64))
+    return stages.STAGES[name](PRESETS["tiny"], info, model_dir, config, init_from)
