@@ -4,9 +4,12 @@ Features are what networks learn: 60 coded envelope values (natural log of power
 aperiodicities (dB), f0 in Hz as a contour without gaps, and the voiced flag that restores the gaps.
 """
 
+import collections
 import dataclasses
 import warnings
 from collections.abc import Iterator
+from concurrent import futures
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -22,6 +25,8 @@ AUDIO = AudioConfig()
 MAX_SEGMENT_SECONDS = 20.0
 F0_METHODS = ("harvest", "dio")
 
+# Segments end after about so long where somebody pauses: what is decoded at once stays small.
+_SEGMENT_SECONDS = 5.0
 # Frames analysed at once.
 _BLOCK_FRAMES = 2048
 # Aperiodicity at 1 (0 dB) would make WORLD divide by zero in its periodic part.
@@ -203,23 +208,31 @@ def decode(
     Returns:
       f0 float64 [T] (0 or 50..1100 Hz), power envelope [T, bins], aperiodicity [T, bins] in 0..1.
     """
-    f0 = np.nan_to_num(np.asarray(features.f0, np.float64))
-    voiced = np.asarray(features.voiced, bool) & (f0 > 0)
-    f0 = np.where(voiced, np.clip(f0, config.f0_floor, config.f0_ceil), 0.0)
+    f0 = _sung_f0(features, config)
     coded = np.nan_to_num(np.asarray(features.envelope, np.float64), posinf=0.0, neginf=-100.0)
     # c0 is the mean log power: far beyond full scale and far below the floor, what exp() survives.
     coded[:, 0] = np.clip(coded[:, 0], -100.0, 20.0)
     envelope = pyworld.decode_spectral_envelope(
         np.ascontiguousarray(coded), config.sample_rate, config.world_fft_length
     )
-    envelope = np.clip(np.nan_to_num(envelope), config.power_floor * 1e-6, 1e6)
+    # In place: these are the largest arrays of an extraction.
+    np.nan_to_num(envelope, copy=False)
+    np.clip(envelope, config.power_floor * 1e-6, 1e6, out=envelope)
     bands = np.clip(np.nan_to_num(np.asarray(features.aperiodicity, np.float64)), -60.0, 0.0)
     aperiodicity = pyworld.decode_aperiodicity(
         np.ascontiguousarray(bands), config.sample_rate, config.world_fft_length
     )
-    aperiodicity = np.clip(np.nan_to_num(aperiodicity, nan=1.0), _APERIODICITY_FLOOR, 1.0)
-    aperiodicity[~voiced] = 1.0
+    np.nan_to_num(aperiodicity, copy=False, nan=1.0)
+    np.clip(aperiodicity, _APERIODICITY_FLOOR, 1.0, out=aperiodicity)
+    aperiodicity[f0 == 0] = 1.0
     return f0, envelope, aperiodicity
+
+
+def _sung_f0(features: VocoderFeatures, config: AudioConfig) -> np.ndarray:
+    """float64 [T], 50..1100 Hz, or 0 where unvoiced."""
+    f0 = np.nan_to_num(np.asarray(features.f0, np.float64))
+    voiced = np.asarray(features.voiced, bool) & (f0 > 0)
+    return np.where(voiced, np.clip(f0, config.f0_floor, config.f0_ceil), 0.0)
 
 
 def synthesise(
@@ -241,30 +254,56 @@ def synthesise(
 
 
 class Synthesiser:
-    """Streaming synthesis in segments of at most 20 s, so that memory does not grow.
+    """Streaming synthesis in short segments, on several cores, in memory that does not grow.
 
-    Segments overlap, and are cross-faded within one unvoiced frame. Where 10 s pass without one,
+    A segment ends in the last unvoiced frame of its first 5 s, else in the first one after them.
+    Segments overlap, and are cross-faded within that frame. Where 20 s pass without one,
     the next segment starts on a pulse of this one, its phase zero where this one's has wrapped:
     both have the same pulses in the overlap, so that the cross-fade does not show.
     """
 
-    def __init__(self, config: AudioConfig = AUDIO) -> None:
+    def __init__(self, config: AudioConfig = AUDIO, threads: int = 0) -> None:
+        """Nothing is synthesised yet.
+
+        Args:
+          config: signal constants.
+          threads: segments rendered at a time, beside the caller; 0 for the caller's own thread.
+            The voice is the same. `close`, or the end of a `with` block, ends them.
+        """
         self._config = config
+        self._threads = threads
+        self._pool = futures.ThreadPoolExecutor(threads) if threads else None
+        self._rendering: collections.deque[tuple[_Segment, Any]] = collections.deque()
         self._pending: list[VocoderFeatures] = []
         self._frames = 0
         # Frames of what is pending that lie before its join with the segment before.
         self._pre_roll = 0
         self._fading = np.zeros(0, np.float32)
         self._limit = int(MAX_SEGMENT_SECONDS * config.frames_per_second)
+        self._short = min(self._limit, int(_SEGMENT_SECONDS * config.frames_per_second))
+
+    def __enter__(self) -> "Synthesiser":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Forgets what has not been asked for and ends the threads."""
+        if self._pool:
+            self._pool.shutdown(wait=True, cancel_futures=True)
 
     def push(self, features: VocoderFeatures) -> Iterator[np.ndarray]:
         """Takes the next frames; yields float32 audio, in all 160 samples a frame, when ready."""
         self._pending.append(features)
         self._frames += len(features)
-        while self._frames > self._limit:
+        while self._frames > self._short:
             waiting = VocoderFeatures.concatenate(self._pending)
-            start, join = self._choose_join(waiting[: self._limit])
-            yield self._render(waiting[: join + 1 + _POST_ROLL], join)
+            self._pending = [waiting]
+            if (cut := self._choose_join(waiting[: self._limit])) is None:
+                break
+            start, join = cut
+            yield from self._submit(waiting[: join + 1 + _POST_ROLL], join)
             self._pending, self._frames = [waiting[start:]], len(waiting) - start
             self._pre_roll = join - start
 
@@ -273,50 +312,87 @@ class Synthesiser:
         if self._frames:
             waiting = VocoderFeatures.concatenate(self._pending)
             self._pending, self._frames = [], 0
-            yield self._render(waiting, None)
+            yield from self._submit(waiting, None)
+        while self._rendering:
+            yield self._next()
 
-    def _choose_join(self, features: VocoderFeatures) -> tuple[int, int]:
-        """The next segment's first frame, and the frame in whose middle the two are joined."""
-        half, last = len(features) // 2, len(features) - _POST_ROLL - 1
-        f0, _, _ = decode(features[:last], self._config)
-        unvoiced = np.flatnonzero(f0[half:] == 0)
+    def _choose_join(self, features: VocoderFeatures) -> tuple[int, int] | None:
+        """The next segment's first frame, and the frame in whose middle the two are joined.
+
+        None where more frames have to come first. However frames come, the same is chosen.
+        """
+        last = len(features) - _POST_ROLL - 1
+        f0 = _sung_f0(features, self._config)[:last]
+        short = min(self._short - _POST_ROLL - 1, last)
+        unvoiced = np.flatnonzero(f0[self._short // 2 :] == 0) + self._short // 2
         if unvoiced.size:
-            join = half + int(unvoiced[-1])
+            early = unvoiced[unvoiced < short]
+            join = int(early[-1] if early.size else unvoiced[0])
             return join - _PRE_ROLL, join
-        starts = np.arange(half, last - _PRE_ROLL)
+        if len(features) < self._limit:
+            return None
+        starts = np.arange(self._limit // 2, last - _PRE_ROLL)
         phase = _phase(f0, self._config)[starts * self._config.hop_length]
         start = int(starts[np.argmin(np.abs(phase - np.round(phase)))])
         return start, start + _PRE_ROLL
 
-    def _render(self, features: VocoderFeatures, join: int | None) -> np.ndarray:
-        """Audio of the frames up to the join (None: to the end), faded into the one before."""
-        config, hop = self._config, self._config.hop_length
-        f0, envelope, aperiodicity = decode(features, config)
-        # At the power floor throughout there is nothing to hear; WORLD would add faint noise.
-        if envelope.max() <= 2.0 * config.power_floor and not f0.any():
-            audio = np.zeros(len(features) * hop, np.float32)
-        else:
-            held = 0 if join is not None else _POST_ROLL
-            audio = pyworld.synthesize(
-                np.pad(f0, (0, held), "edge"),
-                np.pad(envelope, ((0, held), (0, 0)), "edge"),
-                np.pad(aperiodicity, ((0, held), (0, 0)), "edge"),
-                config.sample_rate,
-                config.frame_period_ms,
-            )
-            audio = np.nan_to_num(audio).astype(np.float32)
-        if self._pre_roll:
-            audio = audio[self._pre_roll * hop - hop // 2 :]
+    def _submit(self, features: VocoderFeatures, join: int | None) -> Iterator[np.ndarray]:
+        """Has a segment rendered; yields those before it as far as it takes to keep memory flat."""
+        sung = bool(_sung_f0(features[self._pre_roll : self._pre_roll + 1], self._config)[0] > 0)
+        segment = _Segment(self._pre_roll, join, len(features), sung)
+        if self._pool is None:
+            self._rendering.append((segment, _render(features, join is None, self._config)))
+            yield self._next()
+            return
+        task = self._pool.submit(_render, features, join is None, self._config)
+        self._rendering.append((segment, task))
+        while len(self._rendering) > self._threads:
+            yield self._next()
+
+    def _next(self) -> np.ndarray:
+        """Audio of the oldest segment up to its join, faded into the one before."""
+        segment, audio = self._rendering.popleft()
+        if isinstance(audio, futures.Future):
+            audio = audio.result()
+        hop = self._config.hop_length
+        before = segment.pre_roll * hop - hop // 2 if segment.pre_roll else 0
+        audio = audio[before:]
+        if before:
             ramp = ((np.arange(hop) + 0.5) / hop).astype(np.float32)
             # Pulses of both are the same: amplitudes add. Noises are not: powers do.
-            weights = (ramp, 1 - ramp) if f0[self._pre_roll] > 0 else (ramp**0.5, (1 - ramp) ** 0.5)
+            weights = (ramp, 1 - ramp) if segment.sung else (ramp**0.5, (1 - ramp) ** 0.5)
             audio[:hop] = weights[0] * audio[:hop] + weights[1] * self._fading
-        before = self._pre_roll * hop - hop // 2 if self._pre_roll else 0
-        if join is None:
-            return audio[: len(features) * hop - before]
-        end = join * hop - hop // 2 - before
-        self._fading = audio[end : end + hop]
+        if segment.join is None:
+            return audio[: segment.frames * hop - before]
+        end = segment.join * hop - hop // 2 - before
+        self._fading = audio[end : end + hop].copy()
         return audio[:end]
+
+
+class _Segment(NamedTuple):
+    """Frames before its first join, the frame of its last one, frames in all, sung at the first."""
+
+    pre_roll: int
+    join: int | None
+    frames: int
+    sung: bool
+
+
+def _render(features: VocoderFeatures, to_the_end: bool, config: AudioConfig) -> np.ndarray:
+    """All of a segment's audio, float32."""
+    f0, envelope, aperiodicity = decode(features, config)
+    # At the power floor throughout there is nothing to hear; WORLD would add faint noise.
+    if envelope.max() <= 2.0 * config.power_floor and not f0.any():
+        return np.zeros(len(features) * config.hop_length, np.float32)
+    held = _POST_ROLL if to_the_end else 0
+    audio = pyworld.synthesize(
+        np.pad(f0, (0, held), "edge"),
+        np.pad(envelope, ((0, held), (0, 0)), "edge") if held else envelope,
+        np.pad(aperiodicity, ((0, held), (0, 0)), "edge") if held else aperiodicity,
+        config.sample_rate,
+        config.frame_period_ms,
+    )
+    return np.nan_to_num(audio).astype(np.float32)
 
 
 def _phase(f0: np.ndarray, config: AudioConfig) -> np.ndarray:
