@@ -271,8 +271,8 @@ class ExtractConfig(_Config):
     model: str = "sin-lite"
     f0: str = "model"
     clip: str = "rescale"
-    # Frames run through the network at once, without their context (12.8 s).
-    chunk_frames: int = 2560
+    # Frames run through the network at once, without their context (5.1 s).
+    chunk_frames: int = 1024
     # Voicing probability above which a frame is sung.
     voicing_threshold: float = 0.5
 
