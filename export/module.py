@@ -1,64 +1,133 @@
-"""The network every export holds: trained stages assembled into one Extractor."""
+"""The network every export holds: trained stages assembled into one model of named inputs."""
 
 import json
 from pathlib import Path
 
+import keras
 import numpy as np
 
 from sep_tf import config as configuration
-from sep_tf import models, spectrogram
+from sep_tf import models, runtimes
 from sep_tf.config import AudioConfig, ExtractConfig, ModelConfig
 from sep_tf.errors import ModelError
-from sep_tf.runtimes import ModelInfo
-from sep_tf.runtimes.keras import CONFIG_ATTRIBUTE
+from sep_tf.models import systems
+from sep_tf.runtimes import ModelInfo, chunks
+from sep_tf.runtimes.keras import CONFIG_ATTRIBUTE, KerasRuntime
+from sep_tf.runtimes.signatures import SIGNATURES
+from sep_tf.training import settings
 from sep_tf.training.stages import restore, weights_path
 
+# Stages whose networks a system is made of, and the attributes of the model that hold them.
+STAGES = {
+    "sin": ("sin", "f0"),
+    "sdn": ("sdn", "f0"),
+    "ss": ("ss",),
+    "unet": ("unet",),
+    "autovc": ("autovc",),
+}
+# Frames beside a chunk of a recurrent network: what lies farther away has faded (1.3 s).
+RECURRENT_CONTEXT = 256
 
-def assemble(model_dir: Path, preset: str) -> tuple[models.Extractor, ModelInfo]:
-    """The Extractor with the best weights of stages sin and f0 in `model_dir`.
+
+def assemble(
+    model_dir: Path, preset: str, system: str = "sin", data_dir: Path | None = None
+) -> tuple[keras.Model, ModelInfo]:
+    """The network of a system with the best weights of its stages in `model_dir`.
+
+    Args:
+      model_dir: made by training.
+      preset: sizes.
+      system: a key of STAGES.
+      data_dir: records whose singers the stages learned, for a model_dir that does not name them.
 
     Raises:
-      ModelError: a stage has no weights, or they are another preset's.
+      ModelError: a stage has no weights, or they are another preset's; no list of singers.
     """
     config = configuration.model_config(preset)
-    model = models.build("extractor", config)
-    for stage, part in (("sin", model.sin), ("f0", model.f0)):
+    for stage in STAGES[system]:
         path = weights_path(model_dir, stage)
         if not path.is_file():
             raise ModelError(f"{path} does not exist: run `sep-tf train --stage={stage}` first")
-        restore(part, path)
-    return model, model_info(model, config)
+    names = _singers(model_dir, system, data_dir) if SIGNATURES[system].singers else ()
+    model = models.build_system(system, config, len(names))
+    for stage in STAGES[system]:
+        restore(getattr(model, stage), weights_path(model_dir, stage))
+    return model, model_info(model, config, system, names)
 
 
-def model_info(model: models.Extractor, config: ModelConfig) -> ModelInfo:
+def _singers(model_dir: Path, system: str, data_dir: Path | None) -> tuple[str, ...]:
+    """Names of the singers by their numbers."""
+    if data_dir is not None:
+        from tfrecords import schema
+
+        return tuple(schema.DatasetIndex.load(data_dir).singers)
+    folder = model_dir / STAGES[system][0]
+    made = settings.load(folder)
+    if made is None or made.singers is None:
+        raise ModelError(
+            f"{folder} does not say which singers it learned: give --data_dir, the records"
+        )
+    return made.singers
+
+
+def from_weights(model: str) -> tuple[keras.Model, ModelInfo]:
+    """The network in a .weights.h5: a bundled name ("sin-lite") or a path.
+
+    Raises:
+      ModelError: unknown, or no such file.
+    """
+    _, path = runtimes.find(model, "keras")
+    runtime = KerasRuntime(path)
+    return runtime.model, runtime.info
+
+
+def model_info(
+    model: keras.Model, config: ModelConfig, system: str = "sin", singers: tuple[str, ...] = ()
+) -> ModelInfo:
     """What runtimes need to know of a model."""
+    unit = systems.alignment(model)
+    # SS and UNET have no recurrence in any preset.
+    recurrent = config.architecture == "recurrent" and system in ("sin", "sdn", "autovc")
+    context = RECURRENT_CONTEXT if recurrent else model.context
     return ModelInfo(
-        system="sin",
+        system=system,
         model=json.loads(json.dumps(config.to_dict())),
-        context=model.context,
+        context=-(-context // unit) * unit,
         chunk_frames=ExtractConfig().chunk_frames,
         voicing_threshold=ExtractConfig().voicing_threshold,
+        singers=singers,
+        alignment=unit,
+        recurrent=recurrent,
     )
 
 
-def save_weights(model: models.Extractor, info: ModelInfo, path: Path) -> None:
+def save_weights(model: keras.Model, info: ModelInfo, path: Path) -> None:
     """Writes a .weights.h5 that carries its configuration; complete or not at all."""
     import h5py
 
     partial = path.with_name("partial-" + path.name)
     model.save_weights(partial)
     with h5py.File(partial, "a") as file:
-        file.attrs[CONFIG_ATTRIBUTE] = json.dumps(vars(info))
+        file.attrs[CONFIG_ATTRIBUTE] = json.dumps(info.to_dict())
     partial.replace(path)
 
 
-def spectrograms(sound: np.ndarray, info: ModelInfo) -> dict[str, np.ndarray]:
-    """Inputs of one chunk from the beginning of a sound [samples] at 32 kHz, zeros after it."""
-    frames = info.chunk_frames + 2 * info.context
-    audio = AudioConfig()
-    needed = (frames - 1) * audio.hop_length
+def example(sound: np.ndarray, info: ModelInfo) -> dict[str, np.ndarray]:
+    """Inputs of one chunk from the beginning of a sound [samples] at 32 kHz, zeros after it.
+
+    AutoVC reads the sound as a voice: its WORLD features; singers are the first and the last.
+    """
+    hop, margin = AudioConfig().hop_length, chunks.MARGIN
+    needed = (info.frames - 1) * hop
     cut = np.pad(sound[:needed], (0, max(0, needed - len(sound))))
-    return {
-        name: spectrogram.magnitude(cut, length, audio.hop_length)
-        for name, length in spectrogram.names(audio).items()
-    }
+    inputs = chunks.spectrograms(np.pad(cut, margin), info)
+    if info.system == "autovc":
+        from sep_tf import world
+
+        found = world.analyse(cut)
+        inputs = {"envelope": found.envelope, "aperiodicity": found.aperiodicity}
+    last = len(info.singers) - 1
+    for name, port in info.signature.inputs.items():
+        if port.width is None:
+            inputs[name] = np.int32(0 if name == "source" else last)
+    return inputs

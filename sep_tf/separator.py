@@ -8,9 +8,10 @@ from pathlib import Path
 
 import numpy as np
 
-from sep_tf import audio_io, audio_write, framing, pitch, runtimes, spectrogram, world
+from sep_tf import audio_io, audio_write, framing, pitch, runtimes, world
 from sep_tf.config import AudioConfig, ExtractConfig
 from sep_tf.errors import AudioError, SepTfError
+from sep_tf.runtimes import chunks
 
 AUDIO = AudioConfig()
 DEFAULTS = ExtractConfig()
@@ -261,30 +262,21 @@ class Separator:
     ) -> Iterator[world.VocoderFeatures]:
         """Mono blocks at 32 kHz -> features, chunk by chunk."""
         info = self.runtime.info
-        margin = AUDIO.f0_fft_length // 2
-        chunks = framing.stream_chunks(
-            blocks, info.chunk_frames, info.context, margin, AUDIO.hop_length
+        cut = framing.stream_chunks(
+            blocks, info.chunk_frames, info.context, chunks.MARGIN, AUDIO.hop_length, info.alignment
         )
-        for chunk, audio in chunks:
+        for chunk, audio in cut:
             yield self._chunk_features(audio, chunk)
             if progress:
                 progress(chunk.stop / AUDIO.frames_per_second)
 
     def _chunk_features(self, audio: np.ndarray, chunk: framing.Chunk) -> world.VocoderFeatures:
         """Features of the frames a chunk keeps, from its audio with margins."""
-        margin = AUDIO.f0_fft_length // 2
-        inputs = {}
-        for name, length in spectrogram.names(AUDIO).items():
-            skip = margin - length // 2
-            frames = np.lib.stride_tricks.sliding_window_view(
-                audio[skip : len(audio) - skip], length
-            )[:: AUDIO.hop_length]
-            inputs[name] = spectrogram.framed_magnitude(frames)
-        out = self.runtime(inputs)
+        out = chunks.run(self.runtime, audio)
         voiced = out["voicing"] > self.runtime.info.voicing_threshold
         singing = near(voiced, _CONSONANT_FRAMES)[chunk.keep]
         out, voiced = {name: value[chunk.keep] for name, value in out.items()}, voiced[chunk.keep]
-        inner = audio[margin : len(audio) - margin]
+        inner = audio[chunks.MARGIN : len(audio) - chunks.MARGIN]
         level = world.frame_level_db(inner)[chunk.keep]
         f0 = out["f0"]
         if self._f0 == "harvest":

@@ -11,10 +11,12 @@ from sep_tf.models.mixture_encoder import MixtureEncoder
 from sep_tf.models.sdn import SDN
 from sep_tf.models.sin import SIN
 from sep_tf.models.ss import SS
+from sep_tf.models.systems import build_system
 from sep_tf.models.unet import UNet
 
 __all__ = [
     "SDN", "SIN", "SS", "AutoVC", "Extractor", "F0", "MixtureEncoder", "NAMES", "UNet", "build",
+    "build_system",
 ]  # fmt: skip
 
 NAMES = ("autovc", "encoder", "sdn", "sin", "f0", "ss", "unet", "extractor")

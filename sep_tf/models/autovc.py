@@ -24,12 +24,12 @@ class AutoVC(keras.Model):
 
     def encode(self, normalised, singer, training=False):
         """E_avc (eq. 1)."""
-        tiled = blocks.tile_singer(singer, normalised.shape[1])
+        tiled = blocks.tile_singer(singer, ops.shape(normalised)[1])
         return self.encoder(ops.concatenate([normalised, tiled], axis=-1), training=training)
 
     def decode(self, code, singer, training=False):
         """D_avc (eq. 2)."""
-        frames = code.shape[1] * self.config.code_hop
+        frames = ops.shape(code)[1] * self.config.code_hop
         return self.decoder(code, blocks.tile_singer(singer, frames), training=training)
 
     def call(self, inputs, training=False):

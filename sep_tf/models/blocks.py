@@ -5,6 +5,8 @@ Dense, convolutions and their normalisation inside follow it (mixed precision), 
 streams and outputs do not.
 """
 
+from typing import Any
+
 import keras
 import numpy as np
 from keras import layers, ops
@@ -149,9 +151,9 @@ def repeat_code(code, hop: int):
     return ops.repeat(code, hop, axis=1)
 
 
-def tile_singer(one_hot, frames: int):
-    """Singer one-hot [B, singers] to every frame, [B, T, singers]."""
-    return ops.repeat(ops.expand_dims(one_hot, 1), frames, axis=1)
+def tile_singer(one_hot, frames: Any):
+    """Singer one-hot [B, singers] to every frame, [B, T, singers]; frames may be a tensor."""
+    return ops.tile(ops.expand_dims(one_hot, 1), (1, frames, 1))
 
 
 def no_context(network) -> int:

@@ -43,7 +43,7 @@ class Decoder(layers.Layer):
 
     def build(self, code_shape, condition_shape):
         batch, frames, size = condition_shape
-        groups = frames // self.stride
+        groups = None if frames is None else frames // self.stride
         self.project.build((batch, groups, size * self.stride + code_shape[-1]))
         self.stack.build((batch, groups, self.config.decoder_width))
         self.head.build((batch, groups, self.config.decoder_width))
@@ -51,7 +51,8 @@ class Decoder(layers.Layer):
         self.post_out.build((batch, frames, self.config.postnet_width))
 
     def call(self, code, condition, training=False):
-        _, frames, size = condition.shape
+        # Of graphs whose length is not fixed, frames and groups are tensors.
+        frames, size = ops.shape(condition)[1], condition.shape[2]
         groups = frames // self.stride
         grouped = ops.reshape(condition, (-1, groups, size * self.stride))
         code = blocks.repeat_code(code, self.config.code_hop // self.stride)

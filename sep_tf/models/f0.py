@@ -108,7 +108,7 @@ class F0(keras.Model):
         for convolution in self.over_pitch:
             stack = convolution(stack)
         local = ops.squeeze(self.local(stack), axis=-1)
-        flat = ops.reshape(stack, (-1, *stack.shape[1:2], stack.shape[2] * stack.shape[3]))
+        flat = ops.reshape(stack, (-1, ops.shape(stack)[1], stack.shape[2] * stack.shape[3]))
         known = ops.concatenate([flat, self.timbre(spectrum), level], axis=-1)
         hidden = self.stack(ops.relu(self.project(known)), training=training)
         salience = upsample(local + self.salience(hidden))
@@ -124,7 +124,7 @@ def upsample(x):
     """[B, T / 2, C] -> [B, T, C]: every second frame is the mean of its neighbours."""
     following = ops.concatenate([x[:, 1:], x[:, -1:]], axis=1)
     pairs = ops.stack([x, 0.5 * (x + following)], axis=2)
-    return ops.reshape(pairs, (-1, 2 * x.shape[1], x.shape[2]))
+    return ops.reshape(pairs, (-1, 2 * ops.shape(x)[1], x.shape[2]))
 
 
 def decode_salience(logits, reach: int = 4):

@@ -30,7 +30,7 @@ class SDN(keras.Model):
 
     def decode(self, code, singer, training=False):
         """D_singer (eq. 7): code [B, T / 16, 64] and one-hot -> normalised (before, after)."""
-        frames = code.shape[1] * self.config.code_hop
+        frames = ops.shape(code)[1] * self.config.code_hop
         return self.decoder(code, blocks.tile_singer(singer, frames), training=training)
 
     def call(self, inputs, training=False):

@@ -1,10 +1,10 @@
 """Runtimes: one trained model, run by LiteRT or by Keras, behind one interface.
 
-A runtime maps the spectrograms of a chunk to the features of a voice; everything else (reading,
-framing, WORLD) is the same for all, so that they give the same voice.
+A runtime maps the spectrograms of a chunk to the features of a voice, or to what its system gives
+(`signatures`); everything else (reading, framing, WORLD) is the same for all, so that they give
+the same voice.
 """
 
-import dataclasses
 import importlib.util
 from pathlib import Path
 from typing import Any, Protocol
@@ -12,43 +12,13 @@ from typing import Any, Protocol
 import numpy as np
 
 from sep_tf.errors import ModelError
+from sep_tf.runtimes.info import ModelInfo
+
+__all__ = ["PRESETS", "RUNTIMES", "ModelInfo", "Runtime", "bundled", "find", "load"]
 
 PRESETS = Path(__file__).parent.parent / "presets"
 # runtime -> (file name ending, package it needs); `auto` takes the first that is there.
 RUNTIMES = {"litert": (".tflite", "ai_edge_litert"), "keras": (".weights.h5", "keras")}
-
-
-@dataclasses.dataclass(frozen=True)
-class ModelInfo:
-    """Stored inside every model file.
-
-    Attributes:
-      system: "sin", ...
-      model: ModelConfig as a dictionary.
-      context: frames around a chunk that its features depend on.
-      chunk_frames: frames of a chunk without its context; fixed in a .tflite.
-      voicing_threshold: probability above which a frame is sung.
-    """
-
-    system: str
-    model: dict[str, Any]
-    context: int
-    chunk_frames: int
-    voicing_threshold: float = 0.5
-
-    @classmethod
-    def from_dict(cls, values: dict[str, Any], path: Path) -> "ModelInfo":
-        """Raises ModelError that names the file when a field is missing, unknown or absurd."""
-        try:
-            info = cls(**values)
-            sizes = (info.context, info.chunk_frames)
-            if not all(isinstance(size, int) and size > 0 and size % 16 == 0 for size in sizes):
-                raise TypeError(f"context and chunk of {sizes} frames")
-            if not isinstance(info.model, dict) or not 0 < float(info.voicing_threshold) < 1:
-                raise TypeError("its model or its threshold make no sense")
-        except (TypeError, ValueError) as error:
-            raise ModelError(f"{path} was made by another version of sep_tf: {error}") from error
-        return info
 
 
 class Runtime(Protocol):
@@ -57,11 +27,18 @@ class Runtime(Protocol):
     name: str
     info: ModelInfo
 
-    def __call__(self, spectrograms: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """Runs one chunk.
+    def __call__(self, inputs: dict[str, Any]) -> dict[str, np.ndarray]:
+        """Runs one chunk of `info.frames` frames (Keras and SavedModels take other lengths too).
 
-        Spectrograms by name, each [chunk_frames + 2 * context, bins], to `envelope` [T, 60],
-        `aperiodicity` [T, 4], `f0` [T] in Hz and `voicing` [T] probability, all float32.
+        Args:
+          inputs: by the names of `info.signature`: spectrograms [T, bins], numbers of singers.
+
+        Returns:
+          float32, by name: of sin, sdn and ss `envelope` [T, 60], `aperiodicity` [T, 4], `f0` [T]
+          in Hz and `voicing` [T] probability; of unet `mask` [T, 513]; of autovc the first two.
+
+        Raises:
+          ModelError: an input is missing or of another shape.
         """
 
 

@@ -3,6 +3,7 @@
 import json
 import threading
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -36,16 +37,15 @@ class KerasRuntime:
         from sep_tf import models
 
         self._lock = threading.Lock()
-        self._model = models.build(
-            "extractor", configuration.ModelConfig.from_dict(self.info.model)
-        )
+        config = configuration.ModelConfig.from_dict(self.info.model)
+        self.model = models.build_system(self.info.system, config, len(self.info.singers))
         try:
-            self._model.load_weights(path)
+            self.model.load_weights(path)
         except ValueError as error:
             raise ModelError(f"{path} does not fit its own configuration: {error}") from error
 
-    def __call__(self, spectrograms: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        batch = {name: value[np.newaxis] for name, value in spectrograms.items()}
+    def __call__(self, inputs: dict[str, Any]) -> dict[str, np.ndarray]:
+        batch = self.info.batch(inputs, None)
         with self._lock:
-            out = self._model.predict_on_batch(batch)
+            out = self.model.predict_on_batch(batch)
         return {name: np.asarray(value[0]) for name, value in out.items()}

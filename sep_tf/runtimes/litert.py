@@ -5,14 +5,13 @@ import os
 import threading
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from sep_tf import spectrogram
 from sep_tf.errors import ModelError
 from sep_tf.runtimes import ModelInfo
 
-SIGNATURE = "spectrogram"
 # The member of the zip archive appended to the file.
 CONFIG_MEMBER = "sep_tf.json"
 
@@ -41,7 +40,7 @@ class LiteRTRuntime:
                 str(path), num_threads=threads or min(os.cpu_count() or 1, 4)
             )
             self._interpreter.allocate_tensors()
-            self._runner = self._interpreter.get_signature_runner(SIGNATURE)
+            self._runner = self._interpreter.get_signature_runner(self.info.signature.name)
         except (ValueError, RuntimeError) as error:
             raise ModelError(f"{path} cannot be loaded: {error}") from error
         self._check_inputs(path)
@@ -49,16 +48,14 @@ class LiteRTRuntime:
 
     def _check_inputs(self, path: Path) -> None:
         """Raises ModelError unless the file takes the chunks its configuration speaks of."""
-        frames = self.info.chunk_frames + 2 * self.info.context
-        wanted = {
-            name: (1, frames, length // 2 + 1) for name, length in spectrogram.names().items()
-        }
+        ports = self.info.signature.inputs
+        wanted = {name: (1, *port.shape(self.info.frames)) for name, port in ports.items()}
         details = self._runner.get_input_details()
         found = {name: tuple(map(int, value["shape"])) for name, value in details.items()}
         if found != wanted:
             raise ModelError(f"{path} takes {found} where its configuration says {wanted}")
 
-    def __call__(self, spectrograms: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        batch = {name: value[np.newaxis] for name, value in spectrograms.items()}
+    def __call__(self, inputs: dict[str, Any]) -> dict[str, np.ndarray]:
+        batch = self.info.batch(inputs, self.info.frames)
         with self._lock:
             return {name: value[0].copy() for name, value in self._runner(**batch).items()}
