@@ -37,6 +37,8 @@ EXTRAS = {
         "mir_eval>=0.7",
         "pyloudnorm>=0.1.1",
         "pystoi>=0.4",
+        "pyyaml>=6.0",
+        "scipy>=1.11",
     ],
     "midi": ["pretty_midi>=0.2.10"],
     "serve": ["tensorflow-serving-api>=2.18,<2.22"],
@@ -52,6 +54,10 @@ EXTRAS["dev"] = sorted({r for extra in EXTRAS.values() for r in extra}) + [
     "hypothesis>=6.100",
     # The second Keras backend that the networks are tested on.
     "jax>=0.4.30",
+    # Drives the browser that takes the listening test in tests.
+    "playwright>=1.40",
+    # SPTK, the other implementation that mel-cepstra are compared with.
+    "pysptk>=1.0",
     "pytest>=8.0",
     "pytest-xdist>=3.5",
     "ruff>=0.9",
@@ -71,7 +77,10 @@ setup(
         include=["sep_tf", "sep_tf.*", "tfrecords", "tfrecords.*", "export", "export.*"]
     ),
     package_data={
-        "sep_tf": [f"presets/*{suffix}" for suffix in (".flags", ".tflite", ".weights.h5", ".json")]
+        "sep_tf": [
+            *(f"presets/*{suffix}" for suffix in (".flags", ".tflite", ".weights.h5", ".json")),
+            "evaluation/*.html",
+        ]
     },
     install_requires=CORE,
     extras_require=EXTRAS,

@@ -39,6 +39,9 @@ _EXTRAS = {
     "keras": "train",
     "matplotlib": "eval",
     "mir_eval": "eval",
+    "pyloudnorm": "eval",
+    "pystoi": "eval",
+    "scipy": "eval",
     "apache_beam": "data",
     "yaml": "data",
 }

@@ -9,7 +9,8 @@ the coded features): lossy recordings have holes far below it, which nobody hear
 noise of a 16-bit file would fill; their depth would be half of the distance between a voice and
 its own re-synthesis. The figure without the floor is kept beside it.
 
-A voice is analysed once (`analyse_voice`); every measure compares two `Analysis`.
+A voice is analysed once (`analyse_voice`); every measure compares two `Analysis`. Measures beside
+these two are in evaluation/measures.py.
 """
 
 import dataclasses
@@ -31,7 +32,13 @@ TOLERANCE_CENTS = 50.0
 # Of envelopes, relative to the mean power of the voiced frames.
 FLOOR_DB = -70.0
 
+# Frames within so many dB of the song's loudest are loud.
+LOUD_DB = 30.0
+
 _BLOCK_FRAMES = 2048
+# Stretches below the level gate are unvoiced by definition: harvest is run on what lies above it
+# with so many frames (1 s) around, and not on the rest.
+_F0_MARGIN = 200
 # Guards the logarithm of digital silence and nothing else.
 _POWER_GUARD = 1e-16
 _DB_PER_NEPER = 10.0 / math.log(10.0)
@@ -47,12 +54,16 @@ class Analysis:
       mel_cepstrum: float64 [T, 25], natural log of amplitude, c0 first; of envelopes floored
         at `FLOOR_DB`.
       unfloored: the same without the floor.
+      aperiodicity: float64 [T, 4], coded, dB, at most 0.
+      level_db: float64 [T], dBFS.
     """
 
     f0: np.ndarray
     voiced: np.ndarray
     mel_cepstrum: np.ndarray
     unfloored: np.ndarray
+    aperiodicity: np.ndarray
+    level_db: np.ndarray
 
     def __len__(self) -> int:
         return len(self.f0)
@@ -65,12 +76,16 @@ class Distortion:
     Attributes:
       mean_db: mean over the reference's voiced frames; NaN when it has none.
       unfloored_db: the same at the same lag, of envelopes without the floor.
+      all_db: mean over all frames at that lag.
+      loud_db: mean over frames within 30 dB of the reference's loudest.
       lag_frames: the lag that gave this mean; positive when the estimate is late.
       n_frames: voiced frames of the reference; 0 when it has none.
     """
 
     mean_db: float
     unfloored_db: float
+    all_db: float
+    loud_db: float
     lag_frames: int
     n_frames: int
 
@@ -168,22 +183,51 @@ def analyse_voice(
         import soxr
 
         samples = soxr.resample(samples, sample_rate, config.sample_rate)
-    f0 = world.estimate_f0(samples, "harvest", config)
+    f0 = audible_f0(samples, config)
     times = np.arange(len(f0)) * (config.hop_length / config.sample_rate)
     voiced = f0 > 0
-    level_db = world.frame_level_db(samples, config)[voiced]
-    lowest = np.mean(10.0 ** ((level_db + FLOOR_DB) / 10.0)) if level_db.size else 0.0
+    level_db = world.frame_level_db(samples, config)
+    sung_db = level_db[voiced]
+    lowest = np.mean(10.0 ** ((sung_db + FLOOR_DB) / 10.0)) if sung_db.size else 0.0
     floors = (max(lowest, _POWER_GUARD), _POWER_GUARD)
-    cepstra = []
+    cepstra, aperiodicity = [], []
     # In blocks: the envelopes of a whole song, 8 kB a frame, would take hundreds of megabytes.
     for start in range(0, len(f0), _BLOCK_FRAMES):
         block = slice(start, start + _BLOCK_FRAMES)
-        power = pyworld.cheaptrick(
-            samples, f0[block], times[block], config.sample_rate, fft_size=config.world_fft_length
-        )
+        where = (samples, f0[block], times[block], config.sample_rate)
+        power = pyworld.cheaptrick(*where, fft_size=config.world_fft_length)
         cepstra.append([mel_cepstrum(np.maximum(power, floor)) for floor in floors])
+        share = pyworld.d4c(*where, fft_size=config.world_fft_length)
+        aperiodicity.append(pyworld.code_aperiodicity(share, config.sample_rate))
     floored, unfloored = (np.concatenate(blocks) for blocks in zip(*cepstra, strict=True))
-    return Analysis(f0, voiced, floored, unfloored)
+    coded = np.minimum(np.concatenate(aperiodicity), 0.0)
+    return Analysis(f0, voiced, floored, unfloored, coded, level_db)
+
+
+def audible_f0(samples: np.ndarray, config: AudioConfig = AUDIO) -> np.ndarray:
+    """`world.estimate_f0` without the cost of silence, most of a vocal stem.
+
+    Stretches of more than 2 s below the level gate, unvoiced by definition, are left out.
+
+    Args:
+      samples: [samples] at config.sample_rate.
+      config: signal constants.
+
+    Returns:
+      float64 [1 + samples // hop] Hz, 0 where unvoiced.
+    """
+    audible = world.frame_level_db(samples, config) > config.gate_db
+    f0 = np.zeros(len(audible))
+    # Runs of frames within the margin of an audible one.
+    count = np.concatenate([[0], np.cumsum(audible)])
+    frames = np.arange(len(audible))
+    last = np.minimum(frames + _F0_MARGIN + 1, len(audible))
+    wanted = count[last] > count[np.maximum(frames - _F0_MARGIN, 0)]
+    edges = np.flatnonzero(np.diff(np.concatenate([[0], wanted.astype(np.int8), [0]])))
+    for start, stop in zip(edges[::2], edges[1::2], strict=True):
+        part = samples[start * config.hop_length : stop * config.hop_length]
+        f0[start:stop] = world.estimate_f0(part, "harvest", config)[: stop - start]
+    return f0
 
 
 def mel_cepstral_distortion(
@@ -205,31 +249,67 @@ def distortion(reference: Analysis, estimate: Analysis, config: AudioConfig = AU
     Returns:
       Distortion at the lag with the smallest mean; NaN, 0, 0 if the reference has no voiced frame.
     """
+    n_frames = int(np.count_nonzero(reference.voiced))
+    if n_frames == 0:
+        return Distortion(math.nan, math.nan, math.nan, math.nan, 0, 0)
+    lag = best_lag(reference, estimate, config)
+    distances = frame_distances(reference.mel_cepstrum, estimate.mel_cepstrum, lag)
+    unfloored = frame_distances(reference.unfloored, estimate.unfloored, lag)
+    return Distortion(
+        mean_db=float(np.mean(distances[reference.voiced])),
+        unfloored_db=float(np.mean(unfloored[reference.voiced])),
+        all_db=float(np.mean(distances)),
+        loud_db=float(np.mean(distances[loud_frames(reference)])),
+        lag_frames=lag,
+        n_frames=n_frames,
+    )
+
+
+def loud_frames(reference: Analysis) -> np.ndarray:
+    """bool [T]: frames within 30 dB of the loudest."""
+    return reference.level_db > reference.level_db.max() - LOUD_DB
+
+
+def best_lag(reference: Analysis, estimate: Analysis, config: AudioConfig = AUDIO) -> int:
+    """Frames within +-150 ms that the estimate is late by: the smallest mean distance.
+
+    0 if the reference has no voiced frame.
+    """
     frames = np.flatnonzero(reference.voiced)
     if frames.size == 0:
-        return Distortion(math.nan, math.nan, 0, 0)
+        return 0
     reach = round(MAX_LAG_SECONDS * config.frames_per_second)
     target = reference.mel_cepstrum[frames]
     # Lags nearest to zero come first, so that ties go to the smallest shift.
     lags = sorted(range(-reach, reach + 1), key=abs)
-    means = [_mean_db(target, _frames_at(estimate.mel_cepstrum, frames + lag)) for lag in lags]
-    best = int(np.argmin(means))
-    unfloored = _mean_db(
-        reference.unfloored[frames], _frames_at(estimate.unfloored, frames + lags[best])
-    )
-    return Distortion(means[best], unfloored, lags[best], int(frames.size))
+    means = [
+        np.mean(_distances(target, rows_at(estimate.mel_cepstrum, frames + lag))) for lag in lags
+    ]
+    return lags[int(np.argmin(means))]
 
 
-def _frames_at(cepstrum: np.ndarray, index: np.ndarray) -> np.ndarray:
-    """Rows of a mel-cepstrum; the envelope of silence is flat: all but c0 are zero."""
-    inside = (index >= 0) & (index < len(cepstrum))
-    values = np.zeros((len(index), cepstrum.shape[1]))
-    values[inside] = cepstrum[index[inside]]
-    return values
+def frame_distances(reference: np.ndarray, estimate: np.ndarray, lag: int) -> np.ndarray:
+    """Distance in dB of every frame of two mel-cepstra [T, 25] and [T', 25], float64 [T].
+
+    10 / ln 10 * sqrt(2 * sum of squared differences), c0 left out; the estimate is `lag` frames
+    late and silent beyond its ends.
+    """
+    return _distances(reference, rows_at(estimate, np.arange(len(reference)) + lag))
 
 
-def _mean_db(a: np.ndarray, b: np.ndarray) -> float:
-    return float(_DB_PER_NEPER * np.mean(np.sqrt(2.0 * np.sum((a - b)[:, 1:] ** 2, axis=1))))
+def rows_at(values: np.ndarray, index: np.ndarray, outside: float = 0.0) -> np.ndarray:
+    """Rows of values [T, ...] at index, which may lie beyond the ends.
+
+    The default fits mel-cepstra: the envelope of silence is flat, all but c0 are zero.
+    """
+    inside = (index >= 0) & (index < len(values))
+    rows = np.full((len(index), *values.shape[1:]), outside)
+    rows[inside] = values[index[inside]]
+    return rows
+
+
+def _distances(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    return _DB_PER_NEPER * np.sqrt(2.0 * np.sum((a - b)[:, 1:] ** 2, axis=1))
 
 
 def pitch_scores(reference_f0: np.ndarray, contour: np.ndarray, voiced: np.ndarray) -> PitchScores:

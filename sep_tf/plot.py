@@ -37,7 +37,7 @@ def extraction(
     for axis, audio, name in zip(
         axes, (mixture, voice), ("mixture", "extracted voice"), strict=True
     ):
-        image = _show(axis, audio)
+        image = show_spectrogram(axis, audio)
         axis.set_ylabel(f"{name}\nfrequency (kHz)")
     figure.colorbar(image, ax=axes, label="level (dB below the loudest)", shrink=0.8)
     times = np.arange(len(features)) / AUDIO.frames_per_second
@@ -52,8 +52,11 @@ def extraction(
     pyplot.close(figure)
 
 
-def _show(axis, audio: np.ndarray):
-    """Spectrogram in dB up to 8 kHz; about 1000 columns are enough for a picture."""
+def show_spectrogram(axis, audio: np.ndarray):
+    """Spectrogram in dB up to 8 kHz on matplotlib axes; returns the image.
+
+    About 1000 columns are enough for a picture.
+    """
     step = max(1, len(audio) // AUDIO.hop_length // 1000)
     magnitude = spectrogram.magnitude(audio, AUDIO.f0_fft_length // 2, AUDIO.hop_length * step)
     top = int(_TOP_HZ / AUDIO.sample_rate * (AUDIO.f0_fft_length // 2))

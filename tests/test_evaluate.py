@@ -3,17 +3,19 @@
 import csv
 import dataclasses
 import json
-import math
-import types
+import re
 
 import numpy as np
 import pytest
 import soundfile
 
-from sep_tf import cli, evaluate, scores, world
+from sep_tf import cli, world
 from sep_tf.errors import DataError
+from sep_tf.evaluation import songs as songs_module
+from sep_tf.evaluation import systems
 
-pytest.importorskip("mir_eval")
+for _package in ("matplotlib", "mir_eval", "pystoi", "scipy"):
+    pytest.importorskip(_package)
 
 RATE = 32_000
 
@@ -34,7 +36,8 @@ def songs(tmp_path_factory):
     folder = tmp_path_factory.mktemp("some songs ü")
     soundfile.write(folder / "a.wav", sung(220.0), RATE, "FLOAT")
     soundfile.write(folder / "b.wav", sung(330.0), RATE, "FLOAT")
-    noise = 0.05 * np.random.default_rng(1).normal(size=2 * RATE).astype(np.float32)
+    swell = 0.05 * (1 + np.sin(2 * np.pi * 3 * np.arange(2 * RATE) / RATE))
+    noise = (swell * np.random.default_rng(1).normal(size=2 * RATE)).astype(np.float32)
     soundfile.write(folder / "noise.wav", noise, RATE, "FLOAT")
     mixtures = (
         "id,singer,vocals,backing,backing_start,vocals_gain,backing_gain,snr_db,seconds\n"
@@ -55,7 +58,7 @@ def songs(tmp_path_factory):
 
 
 def rows_of(songs, name: str, split: str = "test"):
-    return evaluate.select_rows(str(songs / name), split, None)
+    return [item.row for item in songs_module.select(str(songs / name), split, None)]
 
 
 def run(*argv: str) -> int:
@@ -74,7 +77,7 @@ def error_of(capsys, *argv: str) -> str:
 
 
 def test_mixtures_are_made_with_their_gains_and_start(songs):
-    mixture, reference = evaluate.load_song(rows_of(songs, "test.csv")[0])
+    mixture, reference = songs_module.load_song(rows_of(songs, "test.csv")[0])
     voice, _ = soundfile.read(songs / "a.wav", dtype="float32")
     noise, _ = soundfile.read(songs / "noise.wav", dtype="float32")
     np.testing.assert_allclose(reference, 0.5 * voice, atol=1e-7)
@@ -84,14 +87,14 @@ def test_mixtures_are_made_with_their_gains_and_start(songs):
 
 
 def test_aligned_songs_are_sums(songs):
-    mixture, reference = evaluate.load_song(rows_of(songs, "aligned.csv")[0])
+    mixture, reference = songs_module.load_song(rows_of(songs, "aligned.csv")[0])
     noise, _ = soundfile.read(songs / "noise.wav", dtype="float32")
     np.testing.assert_allclose(mixture - reference, noise[: len(mixture)], atol=1e-6)
 
 
 def test_a_backing_that_ends_early_is_followed_by_silence(songs):
     row = dataclasses.replace(rows_of(songs, "test.csv")[0], backing_start=1.9)
-    mixture, reference = evaluate.load_song(row)
+    mixture, reference = songs_module.load_song(row)
     n = round(0.1 * RATE)
     assert len(mixture) == len(reference)
     assert np.abs(mixture - reference)[:n].max() > 0
@@ -106,116 +109,220 @@ def test_split_chooses_rows_where_there_are_splits(songs):
 def test_unreadable_audio_is_named_with_its_row(songs):
     row = dataclasses.replace(rows_of(songs, "test.csv")[0], vocals=songs / "test.csv")
     with pytest.raises(DataError, match=r"row one: .*test\.csv"):
-        evaluate.load_song(row)
-
-
-# Scores and tables
-
-
-def score(**values) -> scores.Score:
-    fields = {field.name: 0.0 for field in dataclasses.fields(scores.Score)}
-    fields |= {"song_id": "s", "singer": "x", "system": "sin", "lag_frames": 0}
-    fields |= {"voiced_frames": 10, "unvoiced_frames": 30}
-    return scores.Score(**(fields | values))
-
-
-def test_summary_by_hand():
-    many = [
-        score(mcd_db=4.0, mcd_unfloored_db=9.0, raw_pitch=0.5, voicing_false_alarm=0.1),
-        score(
-            mcd_db=8.0,
-            mcd_unfloored_db=9.0,
-            raw_pitch=1.0,
-            voicing_false_alarm=0.3,
-            voiced_frames=30,
-        ),
-        score(
-            mcd_db=math.nan,
-            mcd_unfloored_db=math.nan,
-            raw_pitch=math.nan,
-            voicing_false_alarm=0.5,
-            voiced_frames=0,
-        ),
-    ]
-    summary = scores.summarise(many)["sin"]
-    assert summary["songs"] == 3
-    assert summary["mcd_db"] == {"mean": 6.0, "std": 2.0, "songs": 2, "frame_mean": 7.0}
-    assert summary["raw_pitch"]["mean"] == 0.75
-    assert summary["raw_pitch"]["frame_mean"] == pytest.approx(0.875)
-    assert summary["voicing_false_alarm"]["mean"] == pytest.approx(0.3)
-    text = scores.table({"sin": summary}, "the command")
-    assert "| sin | 6.00 (2.00) | 9.00 (0.00) | 75.0 % |" in text
-    assert "3 songs, 1 of them without a voiced frame" in text and "`the command`" in text
-
-
-def test_a_system_without_any_figure_has_dashes():
-    summary = scores.summarise(
-        [score(mcd_db=math.nan, mcd_unfloored_db=math.nan, raw_pitch=math.nan)]
-    )
-    assert summary["sin"]["mcd_db"]["mean"] is None
-    assert "| sin | – | – | – |" in scores.table(summary, "c")
-    line = scores.results_csv([score(mcd_db=math.nan)]).splitlines()[1]
-    assert line == "s,x,sin,0,10,30,,0,0,0,0,0,0,0,0,0,0"
+        songs_module.load_song(row)
 
 
 # The program
 
 
-def test_the_program_writes_and_prints_a_table(songs, tmp_path, capsys, monkeypatch):
-    class Fake:
-        """A separator that hears 220 Hz in everything."""
+class Fake:
+    """A separator that hears 220 Hz in everything; counts the songs it was given."""
 
-        @classmethod
-        def from_pretrained(cls, model, runtime="auto"):
-            assert (model, runtime) == ("sin-lite", "auto")
-            return cls()
+    system = "sin"
+    calls = 0
 
-        def load(self):
-            pass
+    @classmethod
+    def from_pretrained(cls, model, runtime="auto"):
+        assert (model, runtime) == ("sin-lite", "auto")
+        return cls()
 
-        def analyse(self, audio, sample_rate):
-            assert sample_rate == RATE
-            features = world.analyse(audio, "dio")
-            n = len(features)
-            return dataclasses.replace(
-                features, f0=np.full(n, 220.0, np.float32), voiced=np.ones(n, bool)
-            )
+    def load(self):
+        pass
 
-    fake = types.SimpleNamespace(Separator=Fake)
-    monkeypatch.setitem(__import__("sys").modules, "sep_tf.separator", fake)
-    monkeypatch.setattr("sep_tf.separator", fake, raising=False)
-    out = tmp_path / "new" / "folder"
-    manifest = songs / "test.csv"
-    assert run(f"--manifest={manifest}", "--systems=mixture,sin,world", f"--output_dir={out}") == 0
-    printed, err = capsys.readouterr()
-    assert err == ""
-    assert sorted(path.name for path in out.iterdir()) == [
-        "results.csv",
-        "summary.json",
-        "table.md",
-    ]
-    assert (out / "table.md").read_text(encoding="utf-8") == printed
-    assert "--systems=mixture,sin,world" in printed
-    with (out / "results.csv").open(newline="") as file:
-        rows = {(row["song_id"], row["system"]): row for row in csv.DictReader(file)}
-    assert list(rows) == [(s, k) for s in ("one", "two") for k in ("mixture", "sin", "world")]
+    def analyse(self, audio, sample_rate):
+        assert sample_rate == RATE
+        Fake.calls += 1
+        features = world.analyse(audio, "dio")
+        n = len(features)
+        return dataclasses.replace(
+            features, f0=np.full(n, 220.0, np.float32), voiced=np.ones(n, bool)
+        )
+
+
+@pytest.fixture(scope="module")
+def evaluated(songs, tmp_path_factory):
+    """A whole evaluation of two songs, a fake model and another tool's folder."""
+    out = tmp_path_factory.mktemp("evaluation") / "new" / "folder"
+    tool = tmp_path_factory.mktemp("tool")
+    soundfile.write(tool / "one.wav", sung(220.0), RATE, "FLOAT")
+    (tool / "two").mkdir()
+    # As many tools write: 44.1 kHz, stereo, a few samples too long.
+    other = np.stack([sung(330.0)] * 2, axis=1)
+    soundfile.write(tool / "two" / "vocals.wav", np.pad(other, ((0, 64), (0, 0))), RATE)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("sep_tf.separator.Separator", Fake)
+        argv = [
+            f"--manifest={songs / 'test.csv'}",
+            "--systems=mixture,sin,world",
+            f"--estimates_dir=tool={tool}",
+            f"--output_dir={out}",
+        ]
+        assert run(*argv) == 0
+        calls = Fake.calls
+        table = (out / "table.md").read_text(encoding="utf-8")
+        results = (out / "results.csv").read_bytes()
+        # The second time nothing is left to do.
+        assert run(*argv) == 0
+        assert Fake.calls == calls == 2
+        assert (out / "results.csv").read_bytes() == results
+    return out, table
+
+
+def rows_in(folder):
+    with (folder / "results.csv").open(newline="", encoding="utf-8") as file:
+        return {(r["song_id"], r["system"], r["segment"]): r for r in csv.DictReader(file)}
+
+
+def test_what_is_written(evaluated):
+    out, table = evaluated
+    names = ["analyses", "audio", "index.html", "plots", "results.csv", "scores", "summary.json"]
+    assert sorted(path.name for path in out.iterdir()) == [*names, "table.md"]
+    assert "--systems=mixture,sin,world" in table and "| sin |" in table
+    rows = rows_in(out)
+    systems_there = ("mixture", "sin", "world", "tool")
+    assert list(rows) == [(s, k, "all") for s in ("one", "two") for k in systems_there]
     # The contour is right in the first song, its voicing everywhere; in the second it is wrong.
-    assert float(rows["one", "sin"]["raw_pitch"]) > 0.95
-    assert float(rows["two", "sin"]["raw_pitch"]) == 0.0
-    assert float(rows["two", "sin"]["voicing_recall"]) == 1.0
-    assert float(rows["one", "world"]["raw_pitch"]) == 1.0
-    assert float(rows["one", "world"]["mcd_db"]) < float(rows["one", "mixture"]["mcd_db"])
+    assert float(rows["one", "sin", "all"]["raw_pitch"]) > 0.95
+    assert float(rows["two", "sin", "all"]["raw_pitch"]) == 0.0
+    assert float(rows["two", "sin", "all"]["voicing_recall"]) == 1.0
+    assert float(rows["one", "world", "all"]["raw_pitch"]) == 1.0
+    distortion = {key[:2]: float(row["mcd_db"]) for key, row in rows.items()}
+    assert distortion["one", "tool"] < 0.05  # the voice itself, at another level
+    assert distortion["one", "tool"] < distortion["one", "world"] < distortion["one", "mixture"]
     summary = json.loads((out / "summary.json").read_text(encoding="utf-8"))
-    assert list(summary["systems"]) == ["mixture", "sin", "world"]
-    mean = np.mean([float(rows[s, "world"]["mcd_db"]) for s in ("one", "two")])
+    assert list(summary["systems"]) == list(systems_there)
+    mean = np.mean([distortion[s, "world"] for s in ("one", "two")])
     assert summary["systems"]["world"]["mcd_db"]["mean"] == pytest.approx(mean, rel=1e-5)
+    # Against WORLD's re-synthesis WORLD has no error, against the raw voice the same as before.
+    assert float(rows["one", "world", "all"]["mcd_world_db"]) == 0.0
+    assert rows["one", "world", "all"]["mcd_raw_db"] == rows["one", "world", "all"]["mcd_db"]
 
 
-def test_limit_jobs_and_a_positional_manifest(songs, tmp_path, capsys):
-    argv = [songs / "test.csv", "--systems=mixture", "--limit=1", "--jobs=3"]
+def test_isolation_and_intelligibility_put_systems_in_order(evaluated):
+    rows = rows_in(evaluated[0])
+
+    def figure(system, name):
+        return float(rows["one", system, "all"][name])
+
+    assert figure("mixture", "backing_correlation") > 0.3
+    assert rows["one", "tool", "all"]["backing_correlation"] == ""  # nothing but the voice
+    assert figure("tool", "estoi") > 0.95 > figure("mixture", "estoi")
+    assert figure("tool", "timbre_db") < 0.1 < figure("mixture", "timbre_db")
+    # The tool's voice is twice as loud as the one in the mixture.
+    assert figure("tool", "lsd_db") == pytest.approx(20 * np.log10(2), abs=0.5)
+
+
+def test_the_voices_are_kept_in_time_and_with_one_gain(evaluated, songs):
+    out, _ = evaluated
+    mixture, rate = soundfile.read(out / "audio" / "mixture" / "two.flac")
+    reference, _ = soundfile.read(out / "audio" / "reference" / "two.flac")
+    truth, _ = soundfile.read(songs / "b.wav")
+    assert rate == RATE and len(mixture) == len(reference) == len(truth)
+    gain = float(truth @ reference / (truth @ truth))
+    np.testing.assert_allclose(reference, gain * truth, atol=1e-4)
+    noise, _ = soundfile.read(songs / "noise.wav")
+    expected = gain / 2.0 * (2.0 * truth + 0.1 * noise[RATE // 4 :][: len(truth)])
+    np.testing.assert_allclose(mixture, expected, atol=1e-4)
+    assert {path.parent.name for path in out.glob("audio/*/one.flac")} == {
+        *("mixture", "reference", "sin", "world", "tool")
+    }
+
+
+def test_the_page_holds_everything_and_is_its_own(evaluated):
+    out, _ = evaluated
+    text = (out / "index.html").read_text(encoding="utf-8")
+    assert not re.search(r"https?://|@import|@DATA@", text)
+    values = json.loads(re.search(r'id="data">(.*?)</script>', text, re.DOTALL).group(1))
+    assert [song["id"] for song in values["songs"]] == ["one", "two"]
+    files = [f for song in values["songs"] for f in [song["picture"], *song["audio"].values()]]
+    files += [file for _, file in values["plots"]]
+    assert len(files) == 2 * (1 + 5) + len(values["plots"]) > 25
+    for file in files:
+        assert (out / file).is_file()
+
+
+@pytest.fixture
+def no_plots(monkeypatch):
+    """Two dozen pictures take longer than the rest of a small evaluation."""
+    monkeypatch.setattr("sep_tf.evaluation.plots.box_plots", lambda folder, measured: [])
+
+
+def test_songs_of_any_name_stay_data(songs, tmp_path, capsys, no_plots):
+    name = "</script><b>&\u2028 Ünder/../x"
+    manifest = songs / "names.csv"
+    manifest.write_text(f"id,singer,vocals,backing\n{name},x,a.wav,noise.wav\n", "utf-8")
+    assert run(manifest, "--systems=mixture", f"--output_dir={tmp_path}") == 0
+    capsys.readouterr()
+    text = (tmp_path / "index.html").read_text(encoding="utf-8")
+    assert text.count("</script>") == 2 and "<b>&" not in text
+    clips = list((tmp_path / "audio" / "mixture").iterdir())
+    assert len(clips) == 1 and clips[0].resolve().parent == (tmp_path / "audio/mixture").resolve()
+
+
+def test_a_run_that_failed_goes_on(songs, tmp_path, capsys, monkeypatch, no_plots):
+    monkeypatch.setattr("sep_tf.separator.Separator", Fake)
+    before = Fake.calls
+    voice = songs / "later.wav"
+    voice.write_text("no audio")
+    manifest = songs / "later.csv"
+    manifest.write_text(
+        "id,singer,vocals,backing\none,x,a.wav,noise.wav\nlate,x,later.wav,noise.wav\n"
+    )
+    argv = [manifest, "--systems=sin", "--jobs=1", "--noaudio", f"--output_dir={tmp_path}"]
+    assert "row late: " in error_of(capsys, *argv)
+    assert Fake.calls == before + 1
+    assert not (tmp_path / "results.csv").exists()
+    soundfile.write(voice, sung(250.0), RATE, "FLOAT")
+    assert run(*argv) == 0
+    assert Fake.calls == before + 2
+    # A song that changed is measured again, and so is everything by another reference.
+    soundfile.write(voice, sung(260.0), RATE, "FLOAT")
+    assert run(*argv) == 0
+    assert Fake.calls == before + 3
+    assert run(*argv, "--reference=world") == 0
+    assert Fake.calls == before + 5
+    assert not (tmp_path / "audio").exists()
+    (tmp_path / "scores" / "one" / "sin.json").write_text("half a fi")
+    assert run(*argv, "--reference=world") == 0
+    assert Fake.calls == before + 6
+
+
+def test_conditions_targets_and_segments(songs, tmp_path, capsys, no_plots):
+    soundfile.write(songs / "long.wav", np.tile(sung(220.0), 4), RATE, "FLOAT")
+    manifest = songs / "conditions.csv"
+    manifest.write_text(
+        "song_id,singer,vocals,backing,split,condition,target_singer\n"
+        "solo,x,long.wav,,test,dry,y\n"
+        "band,x,a.wav,noise.wav,test,wet,\n"
+        "enrol,y,b.wav,,train,,\n"
+    )
+    argv = [manifest, "--systems=mixture", f"--output_dir={tmp_path}", "--segment_seconds=1"]
+    assert run(*argv, "--baseline=mixture", "--noaudio") == 0
+    out = capsys.readouterr().out
+    assert out.index("## dry") < out.index("## wet")
+    rows = rows_in(tmp_path)
+    assert list(rows) == [
+        *(("solo", "mixture", s) for s in ("all", "0-1", "1-2", "2-3", "3-3")),
+        ("band", "mixture", "all"),
+    ]
+    frames = [
+        int(rows["solo", "mixture", s]["voiced_frames"]) for s in ("0-1", "1-2", "2-3", "3-3")
+    ]
+    assert sum(frames) == int(rows["solo", "mixture", "all"]["voiced_frames"])
+    # A solo voice taken as it is: the singer's own timbre, no way towards the other singer's.
+    solo = rows["solo", "mixture", "all"]
+    assert float(solo["mcd_db"]) == float(solo["timbre_moved"]) == 0.0
+    assert float(solo["target_timbre_db"]) > 0.3
+    assert solo["backing_correlation"] == rows["band", "mixture", "all"]["timbre_moved"] == ""
+    summary = json.loads((tmp_path / "summary.json").read_text())
+    assert summary["conditions"]["dry"]["mixture"]["songs"] == 1
+
+
+def test_limit_jobs_and_a_positional_manifest(songs, tmp_path, capsys, no_plots):
+    argv = [songs / "test.csv", "--systems=mixture", "--limit=1", "--jobs=3", "--noaudio"]
     assert run(*argv, f"--output_dir={tmp_path}") == 0
     lines = (tmp_path / "results.csv").read_text().splitlines()
-    assert len(lines) == 2 and lines[1].startswith("one,x,mixture,0.8,")
+    assert len(lines) == 2 and lines[1].startswith("one,x,,mixture,all,0.8,")
     assert "--limit=1" in capsys.readouterr().out
 
 
@@ -226,14 +333,49 @@ def test_errors_are_one_line(songs, tmp_path, capsys):
     missing = error_of(capsys, f"--manifest={tmp_path / 'none.csv'}", out)
     assert "none.csv does not exist" in missing
     unknown = error_of(capsys, test, out, "--systems=mixture,wolrd")
-    assert "unknown system 'wolrd', expected some of: mixture, sin, world" in unknown
+    assert "unknown system 'wolrd', expected NAME=MODEL or some of: mixture, world" in unknown
     assert "no system given" in error_of(capsys, test, out, "--systems=")
+    assert "two systems are called 'sin'" in error_of(
+        capsys, test, out, "--systems=sin,sin=x.tflite"
+    )
+    assert "x.tflite does not exist" in error_of(capsys, test, out, "--systems=mine=x.tflite")
     project = f"--manifest={songs / 'project.csv'}"
     empty = error_of(capsys, project, out, "--split=validation_unseen")
     assert "no row of split 'validation_unseen', only of: test, train, validation" in empty
-    assert "row w has no backing" in error_of(capsys, project, out)
     assert "limit" in error_of(capsys, test, out, "--limit=0")
+    target = songs / "target.csv"
+    target.write_text("id,singer,vocals,backing,target_singer\none,x,a.wav,noise.wav,who\n")
+    assert "no vocals of target singer who" in error_of(capsys, target, out)
     assert not (tmp_path / "out").exists()
+
+
+def test_estimates_that_do_not_fit_are_named(songs, tmp_path, capsys):
+    out, test = f"--output_dir={tmp_path / 'out'}", f"--manifest={songs / 'test.csv'}"
+
+    def error(folder):
+        return error_of(capsys, test, out, "--systems=mixture", f"--estimates_dir={folder}")
+
+    assert "nothing is no folder" in error(tmp_path / "nothing")
+    tool = tmp_path / "tool"
+    tool.mkdir()
+    soundfile.write(tool / "one.wav", sung(220.0), RATE)
+    assert "no audio of 1 of 2 songs: two" in error(tool)
+    soundfile.write(tool / "two.wav", sung(220.0, 0.9), RATE)
+    assert "two (0.900 s instead of 0.800 s)" in error(tool)
+    (tool / "two.wav").write_text("no audio")
+    assert "two.wav: not an audio file" in error(tool)
+    assert "two systems are called 'mixture'" in error(f"mixture={tool}")
+    assert not (tmp_path / "out").exists()
+
+
+def test_small_differences_of_estimates_are_notes(songs, tmp_path):
+    items = songs_module.select(str(songs / "test.csv"), "test", 1)
+    soundfile.write(tmp_path / "one.wav", sung(220.0)[::2][:-80], RATE // 2)
+    folder = systems.Folder("tool", tmp_path)
+    (note,) = folder.check(items)
+    assert "one is 5.0 ms too short" in note and "one has 16000 Hz" in note
+    estimate = folder.system().estimate(songs_module.Song(items[0]))
+    assert len(estimate.audio) == round(0.8 * RATE) and estimate.f0 is None
 
 
 def test_missing_audio_is_named_before_any_work(songs, tmp_path, capsys):
@@ -242,13 +384,3 @@ def test_missing_audio_is_named_before_any_work(songs, tmp_path, capsys):
     err = error_of(capsys, broken, f"--output_dir={tmp_path / 'out'}", "--systems=mixture")
     assert "row lost: no file" in err and "c.wav" in err
     assert not (tmp_path / "out").exists()
-
-
-def test_a_song_that_fails_ends_the_program_without_files(songs, tmp_path, capsys):
-    (songs / "text.wav").write_text("no audio")
-    broken = songs / "bad audio.csv"
-    broken.write_text("id,singer,vocals,backing\none,x,text.wav,noise.wav\n")
-    out = tmp_path / "out"
-    err = error_of(capsys, broken, f"--output_dir={out}", "--systems=mixture")
-    assert "row one: " in err and "text.wav" in err
-    assert not list(out.iterdir())

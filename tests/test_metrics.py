@@ -39,7 +39,9 @@ def analysis(voice) -> Analysis:
 
 def made(cepstrum: np.ndarray, voiced: np.ndarray | None = None) -> Analysis:
     voiced = np.ones(len(cepstrum), bool) if voiced is None else voiced
-    return Analysis(np.where(voiced, 200.0, 0.0), voiced, cepstrum, cepstrum)
+    n = len(cepstrum)
+    bands, level = np.zeros((n, 4)), np.full(n, -20.0)
+    return Analysis(np.where(voiced, 200.0, 0.0), voiced, cepstrum, cepstrum, bands, level)
 
 
 # Mel-cepstrum
@@ -106,7 +108,7 @@ def test_mel_cepstrum_refuses_what_has_no_logarithm(bad):
 
 def test_a_voice_against_itself_is_zero(voice, analysis):
     result = metrics.mel_cepstral_distortion(voice, voice)
-    assert result == metrics.Distortion(0.0, 0.0, 0, int(analysis.voiced.sum()))
+    assert result == metrics.Distortion(0.0, 0.0, 0.0, 0.0, 0, int(analysis.voiced.sum()))
     assert result.n_frames > 150
 
 

@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sep_tf import evaluate
+from sep_tf.evaluation import scoring, systems
+from sep_tf.evaluation.songs import Item
 from tfrecords import manifest, mixtures
 from tfrecords.corpora import lists
 
@@ -40,12 +41,13 @@ def test_unseen_singers_are_in_no_training_row(rows):
     assert not singers["train"] & (singers["validation_unseen"] | singers["test"])
 
 
-def test_the_voice_of_unseen_singers(rows):
+def test_the_voice_of_unseen_singers(rows, tmp_path):
     """Nearer to the true voice than the song is, in tune, and WORLD alone nearer still."""
     songs = mixtures.draw(rows, "validation_unseen", count=8, seed=1)
     names = ["mixture", "sin", "world"]
-    systems = evaluate.make_systems(names, "sin-lite", "auto")
-    measured = evaluate.score_all(songs, systems, jobs=2)
+    built = systems.build(systems.parse(names), "auto")
+    evaluation = scoring.Evaluation(tmp_path, scoring.Options(), keep_audio=False)
+    measured = evaluation.score_all([Item(row) for row in songs], built, jobs=2)
     mean = {
         (name, field): np.mean([getattr(s, field) for s in measured if s.system == name])
         for name in names

@@ -1,0 +1,97 @@
+"""Parts of trained networks that exported files leave out, for measures: needs TensorFlow."""
+
+import threading
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sep_tf import config as configuration
+from sep_tf import framing, pitch, spectrogram
+from sep_tf.config import AudioConfig
+from sep_tf.errors import ModelError
+from sep_tf.runtimes import ModelInfo
+
+AUDIO = AudioConfig()
+# Frames a call (20 s), and the context on both sides that is thrown away.
+_CHUNK, _CONTEXT = 4000, 160
+_ALIGNMENT = 16
+
+
+def load(path: Path) -> tuple[Any, ModelInfo]:
+    """The Keras extractor (SIN and F0) in a .weights.h5 file, and its description.
+
+    Raises:
+      ModelError: the file holds another system, or weights that do not fit.
+    """
+    from sep_tf.runtimes import keras as keras_runtime
+
+    info = keras_runtime.read_info(path)
+    if info.system != "sin":
+        raise ModelError(f"{path}: the system is {info.system}; its content code is not sin's")
+    from sep_tf import models
+
+    model = models.build("extractor", configuration.ModelConfig.from_dict(info.model))
+    try:
+        model.load_weights(path)
+    except ValueError as error:
+        raise ModelError(f"{path} does not fit its own configuration: {error}") from error
+    return model, info
+
+
+class _Framewise:
+    """Runs a network over a signal in chunks with context. Calls are serialised."""
+
+    fft_length = AUDIO.fft_length
+    # Frames a row of the output.
+    stride = 1
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+
+    def _rows(self, magnitude: np.ndarray) -> np.ndarray:
+        raise NotImplementedError
+
+    def __call__(self, audio: np.ndarray) -> np.ndarray:
+        """Rows for audio [samples] at 32 kHz: one every `stride` frames, the last one cut off."""
+        magnitude = spectrogram.magnitude(audio, self.fft_length, AUDIO.hop_length)
+        n_frames = framing.frame_count(len(audio), AUDIO.hop_length)
+        size = min(_CHUNK, -(-n_frames // _ALIGNMENT) * _ALIGNMENT)
+        length = -(-n_frames // size) * size
+        padded = np.pad(magnitude, ((_CONTEXT, length - n_frames + _CONTEXT), (0, 0)))
+        parts = []
+        for start in range(0, length, size):
+            with self._lock:
+                rows = self._rows(padded[np.newaxis, start : start + size + 2 * _CONTEXT])
+            parts.append(rows[_CONTEXT // self.stride : (_CONTEXT + size) // self.stride])
+        return np.concatenate(parts)[: -(-n_frames // self.stride)]
+
+
+class ContentEncoder(_Framewise):
+    """E_spec of the paper (eq. 6): the content code of whatever is heard, [T / 16, 64]."""
+
+    def __init__(self, path: Path) -> None:
+        """Loads the mixture encoder of a SIN model's .weights.h5; raises ModelError."""
+        super().__init__()
+        model, info = load(path)
+        self.stride = configuration.ModelConfig.from_dict(info.model).code_hop
+        self._encoder = model.sin.encoder
+
+    def _rows(self, magnitude: np.ndarray) -> np.ndarray:
+        return np.asarray(self._encoder(magnitude, training=False))[0]
+
+
+class ContinuousHead(_Framewise):
+    """The F0 network's continuous head (section 3): a contour in Hz, [T]."""
+
+    fft_length = AUDIO.f0_fft_length
+
+    def __init__(self, path: Path) -> None:
+        """Loads the F0 network of a SIN model's .weights.h5; raises ModelError."""
+        super().__init__()
+        model, _ = load(path)
+        self._network = model.f0
+
+    def _rows(self, magnitude: np.ndarray) -> np.ndarray:
+        heads = self._network(magnitude, training=False)
+        return pitch.denormalise(np.asarray(heads["f0_normalised"])[0])

@@ -1,0 +1,129 @@
+"""Pictures of an evaluation: a box plot a metric, spectrograms of songs (needs matplotlib)."""
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from sep_tf import audio_io, plot, world
+from sep_tf.evaluation.scores import METRICS, Metric, Score, whole
+
+# Of systems, in the order of the table; fit for the colour-blind (Okabe and Ito).
+COLOURS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#f0e442", "#555555")
+# Of longer songs the loudest part is drawn.
+SHOWN_SECONDS = 12.0
+
+
+def _pyplot():
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    return pyplot
+
+
+def box_plots(folder: Path, scores: Sequence[Score]) -> list[tuple[Metric, str]]:
+    """Writes FIELD.png for every metric that has values, over whole songs.
+
+    Args:
+      folder: for the pictures; exists.
+      scores: of all systems and conditions.
+
+    Returns:
+      (metric, file name) pairs.
+    """
+    scores = whole(scores)
+    groups = list(dict.fromkeys((s.condition, s.system) for s in scores))
+    written = []
+    for metric in METRICS:
+        values = {
+            group: [
+                getattr(s, metric.field)
+                for s in scores
+                if (s.condition, s.system) == group and math.isfinite(getattr(s, metric.field))
+            ]
+            for group in groups
+        }
+        values = {group: found for group, found in values.items() if found}
+        if values:
+            _box_plot(folder / f"{metric.field}.png", metric, values)
+            written.append((metric, f"{metric.field}.png"))
+    return written
+
+
+def _box_plot(path: Path, metric: Metric, values: dict[tuple[str, str], list[float]]) -> None:
+    pyplot = _pyplot()
+    systems = list(dict.fromkeys(system for _, system in values))
+    figure, axis = pyplot.subplots(figsize=(5.6, 0.55 * len(values) + 1.1), layout="constrained")
+    scale = 100.0 if metric.unit == "%" else 1.0
+    rng = np.random.default_rng(0)  # jitter alone
+    for place, ((_, system), found) in enumerate(values.items()):
+        colour = COLOURS[systems.index(system) % len(COLOURS)]
+        data = scale * np.array(found)
+        axis.boxplot(
+            data, positions=[place], orientation="horizontal", widths=0.55, showfliers=False,
+            showmeans=True, patch_artist=True, medianprops={"color": "black"},
+            boxprops={"facecolor": colour, "alpha": 0.45, "edgecolor": colour},
+            meanprops={"marker": "D", "markerfacecolor": "white", "markeredgecolor": "black",
+                       "markersize": 5},
+            whiskerprops={"color": colour}, capprops={"color": colour},
+        )  # fmt: skip
+        jitter = place + rng.uniform(-0.18, 0.18, len(data))
+        axis.plot(data, jitter, ".", color=colour, markersize=3.5, alpha=0.7)
+    labels = [f"{system} ({condition})" if condition else system for condition, system in values]
+    axis.set_yticks(range(len(values)), labels)
+    axis.set_ylim(len(values) - 0.4, -0.6)
+    unit = f" ({metric.unit})" if metric.unit else ""
+    arrow = {"low": ", lower is better", "high": ", higher is better", "": ""}[metric.better]
+    axis.set_xlabel(f"{metric.title}{unit}{arrow}")
+    axis.grid(axis="x", alpha=0.3)
+    for side in ("top", "right"):
+        axis.spines[side].set_visible(False)
+    with audio_io.replacing(path) as partial:
+        figure.savefig(partial, dpi=110, format="png")
+    pyplot.close(figure)
+
+
+def song(
+    path: Path, title: str, signals: dict[str, np.ndarray], contours: dict[str, np.ndarray]
+) -> None:
+    """Draws spectrograms above each other, with f0 over them.
+
+    Args:
+      path: picture to write.
+      title: shown above.
+      signals: {name: [samples] at 32 kHz}.
+      contours: {name: f0 [T] in Hz, 0 where unvoiced}, for some of the names.
+    """
+    pyplot = _pyplot()
+    figure, axes = pyplot.subplots(
+        len(signals), 1, figsize=(9, 1.75 * len(signals) + 0.8), sharex=True, squeeze=False,
+        layout="constrained",
+    )  # fmt: skip
+    for axis, (name, audio) in zip(axes[:, 0], signals.items(), strict=True):
+        image = plot.show_spectrogram(axis, audio)
+        axis.set_ylabel(f"{name}\nkHz")
+        if name in contours:
+            f0 = contours[name]
+            times = np.arange(len(f0)) / world.AUDIO.frames_per_second
+            line = np.where(f0 > 0, f0, np.nan) / 1000.0
+            axis.plot(times, line, color="#56e0ff", linewidth=1.4)
+    axes[-1, 0].set_xlabel("time (s)")
+    figure.colorbar(image, ax=axes[:, 0], label="dB below the loudest", shrink=0.7)
+    figure.suptitle(title, fontsize=11)
+    with audio_io.replacing(path) as partial:
+        figure.savefig(partial, dpi=90, format="png")
+    pyplot.close(figure)
+
+
+def loudest_part(audio: np.ndarray, length: int) -> tuple[int, int]:
+    """(start, stop) of the `length` samples with the most energy, or of all if it is shorter."""
+    if len(audio) <= length:
+        return 0, len(audio)
+    hop = world.AUDIO.hop_length
+    energy = np.concatenate([[0.0], np.cumsum(np.asarray(audio, np.float64) ** 2)])
+    starts = np.arange(0, len(audio) - length + 1, hop)
+    start = int(starts[np.argmax(energy[starts + length] - energy[starts])])
+    return start, start + length

@@ -1,0 +1,170 @@
+"""Scores of systems on songs: what each figure means, and the rows of results.csv."""
+
+import csv
+import dataclasses
+import io
+import math
+from collections.abc import Sequence
+from typing import Any, Literal
+
+WHOLE = "all"
+
+
+@dataclasses.dataclass(frozen=True)
+class Metric:
+    """One figure of a song.
+
+    Attributes:
+      field: of Score.
+      title: column of tables.
+      unit: "dB", "%" (shares, kept as 0..1), "cents" or "".
+      better: "low", "high", or "" where neither is.
+      definition: in a sentence; metrics.py and measures.py have the details.
+      frames: what a mean over all frames of all songs weighs songs by: "voiced", "unvoiced",
+        "all", or "" where it makes no sense.
+    """
+
+    field: str
+    title: str
+    unit: str
+    better: Literal["low", "high", ""]
+    definition: str
+    frames: Literal["voiced", "unvoiced", "all", ""] = "voiced"
+
+
+_MCD = "10/ln 10 · √(2 Σ Δc²) over mel-cepstra of order 24, α 0.45, c0 left out, one lag of ±150 ms"
+METRICS = (
+    Metric("mcd_db", "MCD", "dB", "low",
+           f"Mel-cepstral distortion: {_MCD}; frames voiced in the reference, envelopes floored"
+           " 70 dB below the voice."),
+    Metric("mcd_unfloored_db", "MCD, no floor", "dB", "low", "The same without that floor."),
+    Metric("mcd_all_db", "MCD, all frames", "dB", "low",
+           "The same over all frames, silence too.", "all"),
+    Metric("mcd_loud_db", "MCD, loud frames", "dB", "low",
+           "The same over frames within 30 dB of the song's loudest.", "all"),
+    Metric("mcd_raw_db", "MCD, raw reference", "dB", "low",
+           "MCD against the raw vocal, whatever --reference says."),
+    Metric("mcd_world_db", "MCD, WORLD reference", "dB", "low",
+           "MCD against the raw vocal re-synthesised by WORLD, which the paper's listeners had."),
+    Metric("lsd_db", "log spectral distance", "dB", "low",
+           "Root mean square over frequency of the difference of power spectra (Hann 1024) in "
+           "dB, floored 70 dB below the voice; voiced frames (Gray and Markel 1976)."),
+    Metric("aperiodicity_db", "aperiodicity error", "dB", "low",
+           "Mean absolute difference of WORLD's four coded band aperiodicities, frames voiced "
+           "in both."),
+    Metric("timbre_db", "timbre distance", "dB", "low",
+           "Distance of the long-term mean mel-cepstra of voiced frames, on the scale of the MCD."),
+    Metric("target_timbre_db", "distance to target singer", "dB", "low",
+           "Distance of the long-term mean mel-cepstrum from the target singer's."),
+    Metric("timbre_moved", "timbre moved", "%", "high",
+           "Distance from the source's timbre over the sum of the distances from source and "
+           "target: 100 % is the target singer's timbre."),
+    Metric("estoi", "ESTOI", "", "high",
+           "Extended short-time objective intelligibility against the reference (Jensen and "
+           "Taal 2016; pystoi), a proxy: it was not made for re-synthesised singing.", "all"),
+    Metric("content_distance", "content distance", "", "low",
+           "Mean absolute difference of content codes (the mixture encoder of --content_model,"
+           " on the voice over the song's backing), over the deviation of the reference's "
+           "codes: 0 is the same.", "all"),
+    Metric("silence_db", "level in silence", "dB", "low",
+           "Isolation: level where the true voice is silent (below -60 dBFS), relative to the "
+           "level where it sings.", ""),
+    Metric("backing_correlation", "backing correlation", "", "low",
+           "Isolation: correlation of the envelope in dB with the backing's, what both share "
+           "with the true voice taken out.", "all"),
+    Metric("raw_pitch", "f0 ≤ 50 cents", "%", "high",
+           "Raw pitch accuracy: the reference's voiced frames where the contour is within 50 "
+           "cents (mir_eval.melody)."),
+    Metric("voiced_pitch", "same, own voicing", "%", "high",
+           "The same, frames the system calls unvoiced count as wrong."),
+    Metric("raw_chroma", "same, any octave", "%", "high", "Raw chroma accuracy: octaves ignored."),
+    Metric("octave_errors", "octave errors", "%", "low", "Right but for octaves."),
+    Metric("voicing_recall", "voicing recall", "%", "high",
+           "The reference's voiced frames called voiced."),
+    Metric("voicing_false_alarm", "false alarm", "%", "low",
+           "The reference's unvoiced frames called voiced.", "unvoiced"),
+    Metric("overall_accuracy", "overall accuracy", "%", "high",
+           "All frames: right f0 and voiced, or rightly unvoiced.", "all"),
+    Metric("heard_pitch", "f0 of the voice", "%", "high",
+           "As f0 ≤ 50 cents, own voicing, for harvest on the written voice."),
+    Metric("f0_roughness", "f0 roughness", "cents", "",
+           "Mean absolute second difference of the contour over voiced frames."),
+)  # fmt: skip
+BY_FIELD = {metric.field: metric for metric in METRICS}
+
+
+@dataclasses.dataclass(frozen=True)
+class Score:
+    """One system on one song, or on a segment of it; NaN where there was nothing to measure.
+
+    `segment` is "all", or the seconds "30-60". `heard_pitch` is harvest's f0 of the written voice,
+    own voicing; the other f0 figures are the system's.
+    """
+
+    song_id: str
+    singer: str
+    condition: str
+    system: str
+    segment: str
+    seconds: float
+    voiced_frames: int
+    unvoiced_frames: int
+    lag_frames: int
+    mcd_db: float = math.nan
+    mcd_unfloored_db: float = math.nan
+    mcd_all_db: float = math.nan
+    mcd_loud_db: float = math.nan
+    mcd_raw_db: float = math.nan
+    mcd_world_db: float = math.nan
+    lsd_db: float = math.nan
+    aperiodicity_db: float = math.nan
+    timbre_db: float = math.nan
+    target_timbre_db: float = math.nan
+    timbre_moved: float = math.nan
+    estoi: float = math.nan
+    content_distance: float = math.nan
+    silence_db: float = math.nan
+    backing_correlation: float = math.nan
+    raw_pitch: float = math.nan
+    voiced_pitch: float = math.nan
+    raw_chroma: float = math.nan
+    octave_errors: float = math.nan
+    voicing_recall: float = math.nan
+    voicing_false_alarm: float = math.nan
+    overall_accuracy: float = math.nan
+    heard_pitch: float = math.nan
+    f0_roughness: float = math.nan
+
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON, which has no NaN: None stands for it."""
+        values = dataclasses.asdict(self)
+        return {
+            k: None if isinstance(v, float) and not math.isfinite(v) else v
+            for k, v in values.items()
+        }
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> "Score":
+        """Inverse of `to_dict`; raises TypeError on keys it does not know."""
+        return cls(**{k: math.nan if v is None else v for k, v in values.items()})
+
+
+def whole(scores: Sequence[Score]) -> list[Score]:
+    """The rows of whole songs."""
+    return [score for score in scores if score.segment == WHOLE]
+
+
+def results_csv(scores: Sequence[Score]) -> str:
+    """The scores as CSV text; a cell without a value is empty."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(f.name for f in dataclasses.fields(Score))
+    for score in scores:
+        writer.writerow(_csv_cell(value) for value in dataclasses.astuple(score))
+    return text.getvalue()
+
+
+def _csv_cell(value: Any) -> Any:
+    if isinstance(value, float):
+        return f"{value:.6g}" if math.isfinite(value) else ""
+    return value

@@ -1,0 +1,308 @@
+"""Scores songs: every measure of every system, in parallel, and resumable song by song."""
+
+import dataclasses
+import functools
+import hashlib
+import json
+import math
+from collections.abc import Callable, Sequence
+from concurrent import futures
+from pathlib import Path
+
+import numpy as np
+
+from sep_tf import audio_io, metrics, pitch, world
+from sep_tf.evaluation import measures
+from sep_tf.evaluation.scores import WHOLE, Score
+from sep_tf.evaluation.songs import SAMPLE_RATE, Item, Song
+from sep_tf.evaluation.systems import Estimate, System
+from sep_tf.metrics import Analysis
+
+# Changed whenever a figure would change for the same audio.
+VERSION = "evaluation-1"
+AUDIO_SUFFIX = ".flac"
+# Clips of one song share a gain, so that they can be compared; a louder mixture is brought here.
+_PEAK = 0.7
+_CACHED = tuple(field.name for field in dataclasses.fields(Analysis))
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """What scores hang on beside songs and systems.
+
+    Attributes:
+      reference: "raw" or "world": what spectra, timbre and intelligibility are compared with.
+      segment_seconds: longer songs are also scored in pieces of this length; 0 for never.
+      content: maps [samples] to content codes; None leaves that figure out.
+      content_identity: names the model of `content`.
+      timbres: {target singer: timbre [24]}.
+    """
+
+    reference: str = "raw"
+    segment_seconds: float = 0.0
+    content: Callable[[np.ndarray], np.ndarray] | None = None
+    content_identity: str = ""
+    timbres: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
+
+
+class Evaluation:
+    """Scores, analyses and audio of an output folder.
+
+    `scores/SONG/SYSTEM.json` holds what is done; a second run takes what still fits. `analyses/`
+    holds the references' WORLD analyses. `audio/SYSTEM/SONG.flac` is for listening: 16 bit, clips
+    of one song with one gain. Other tools can be run on `audio/mixture/*.flac`.
+    """
+
+    def __init__(self, folder: Path, options: Options, keep_audio: bool = True) -> None:
+        """Names the folder, which need not exist."""
+        self.folder, self.options, self.keep_audio = folder, options, keep_audio
+
+    def score_all(
+        self, items: Sequence[Item], systems: Sequence[System], jobs: int = 1
+    ) -> list[Score]:
+        """Every system on every song, in their order. WORLD releases the GIL: threads suffice.
+
+        Raises:
+          SepTfError: the first song that failed. Songs not yet begun are dropped; what is done is
+            kept for the next run.
+        """
+        from tqdm import tqdm
+
+        pool = futures.ThreadPoolExecutor(jobs)
+        with tqdm(
+            desc="measuring", unit="voice", total=len(items) * len(systems), disable=None
+        ) as bar:
+            try:
+                waiting = [pool.submit(self.score_song, i, systems, bar.update) for i in items]
+                for future in futures.as_completed(waiting):
+                    future.result()
+                return [score for future in waiting for score in future.result()]
+            finally:
+                pool.shutdown(wait=True, cancel_futures=True)
+
+    def score_song(
+        self, item: Item, systems: Sequence[System], done: Callable[[], object] = lambda: None
+    ) -> list[Score]:
+        """Every system on one song; `done` is called after each."""
+        judge = functools.cache(lambda: _Judge(Song(item), self))
+        scores = []
+        for system in systems:
+            path = self.folder / "scores" / item.file_name / f"{system.name}.json"
+            key = self._key(item, system)
+            found = _read(path, key)
+            if found is None or not self._has_audio(item, system.name):
+                found = judge().score(system)
+                _write(path, key, found)
+            scores += found
+            done()
+        return scores
+
+    def audio_path(self, item: Item, name: str) -> Path:
+        """Where a system's voice is, or the "mixture" and the "reference"."""
+        return self.folder / "audio" / name / f"{item.file_name}{AUDIO_SUFFIX}"
+
+    def _has_audio(self, item: Item, name: str) -> bool:
+        wanted = [self.audio_path(item, n) for n in (name, "mixture", "reference")]
+        return not self.keep_audio or all(path.is_file() for path in wanted)
+
+    def _key(self, item: Item, system: System) -> str:
+        """Of everything that a score depends on."""
+        options = self.options
+        target = options.timbres.get(item.target_singer)
+        parts = [
+            VERSION, song_key(item), system.name, system.identity(item), options.reference,
+            repr(options.segment_seconds), options.content_identity, item.condition,
+            item.target_singer, "" if target is None else target.tobytes().hex(),
+        ]  # fmt: skip
+        return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+
+
+def song_key(item: Item) -> str:
+    """Digest of a row and of the state of its files."""
+    row = item.row
+    parts = [row.song_id, row.singer, row.backing_start, row.vocals_gain, row.backing_gain]
+    for path in (row.vocals, row.backing):
+        if path is not None:
+            status = path.stat()
+            parts += [path.resolve(), status.st_size, status.st_mtime_ns]
+    return hashlib.sha256(repr([str(part) for part in parts]).encode()).hexdigest()
+
+
+def _read(path: Path, key: str) -> list[Score] | None:
+    """The scores of an earlier run; None where there are none, or other things were scored."""
+    try:
+        stored = json.loads(path.read_text(encoding="utf-8"))
+        return [Score.from_dict(s) for s in stored["scores"]] if stored["key"] == key else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None  # scored anew: nothing is lost
+
+
+def _write(path: Path, key: str, scores: list[Score]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    text = json.dumps({"key": key, "scores": [s.to_dict() for s in scores]}, allow_nan=False)
+    with audio_io.replacing(path) as partial:
+        Path(partial).write_text(text + "\n", encoding="utf-8")
+
+
+class _Judge:
+    """The reference of one song, analysed once for all systems."""
+
+    def __init__(self, song: Song, evaluation: Evaluation) -> None:
+        self.song, self.evaluation, self.options = song, evaluation, evaluation.options
+        self.raw = self._analysis("raw", lambda: song.voice)
+        # Its own f0 and voicing are an estimate of the raw vocal's, which are the truth.
+        self.resynthesised = self._analysis("world", lambda: song.resynthesis)
+        self.world = dataclasses.replace(self.resynthesised, f0=self.raw.f0, voiced=self.raw.voiced)
+        is_raw = self.options.reference == "raw"
+        self.truth = self.raw if is_raw else self.world
+        self.reference_audio = song.voice if is_raw else song.resynthesis
+        self.content = self.code(self.reference_audio) if self.options.content else None
+        if evaluation.keep_audio:
+            for name, audio in (("mixture", song.mixture), ("reference", self.reference_audio)):
+                self._save(name, audio)
+
+    def _analysis(self, kind: str, audio: Callable[[], np.ndarray]) -> Analysis:
+        """An analysis of the reference, kept in the output folder for later runs."""
+        key = hashlib.sha256(f"{VERSION} {song_key(self.song.item)}".encode()).hexdigest()
+        path = self.evaluation.folder / "analyses" / f"{self.song.item.file_name}.{kind}.npz"
+        try:
+            with np.load(path) as stored:
+                if str(stored["key"]) == key:
+                    return Analysis(*(stored[name] for name in _CACHED))
+        except (OSError, ValueError, KeyError):
+            pass  # made anew: nothing is lost
+        analysis = metrics.analyse_voice(audio())
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with audio_io.replacing(path) as partial, open(partial, "wb") as file:
+            np.savez(file, key=key, **{name: getattr(analysis, name) for name in _CACHED})
+        return analysis
+
+    def _save(self, name: str, audio: np.ndarray) -> None:
+        peak = float(np.abs(self.song.mixture).max(initial=0.0))
+        gain = np.float32(min(1.0, _PEAK / peak) if peak else 1.0)
+        path = self.evaluation.audio_path(self.song.item, name)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with audio_io.Writer(path, SAMPLE_RATE, 1, "PCM_16") as writer:
+            writer.write(np.clip(gain * audio, -1.0, 1.0).astype(np.float32))
+
+    def code(self, voice: np.ndarray) -> np.ndarray:
+        """Content code of a voice over the song's own backing: what the encoder was trained on."""
+        return self.options.content(voice + (self.song.mixture - self.song.voice))
+
+    def score(self, system: System) -> list[Score]:
+        """The whole song first, then its segments if it is longer than one."""
+        estimate = system.estimate(self.song)
+        if self.evaluation.keep_audio and system.name != "mixture":
+            self._save(system.name, estimate.audio)
+        if estimate.audio is vars(self.song).get("resynthesis"):
+            heard = self.resynthesised
+        else:
+            heard = metrics.analyse_voice(estimate.audio)
+        compared = _Comparison(self, system.name, estimate, heard)
+        n_frames = len(self.raw)
+        scores = [compared.score(WHOLE, slice(0, n_frames))]
+        step = round(self.options.segment_seconds * world.AUDIO.frames_per_second)
+        if step and n_frames > 1.5 * step:
+            for start in range(0, n_frames, step):
+                stop = min(start + step, n_frames)
+                seconds = [round(f / world.AUDIO.frames_per_second) for f in (start, stop)]
+                scores.append(compared.score(f"{seconds[0]}-{seconds[1]}", slice(start, stop)))
+        return scores
+
+
+class _Comparison:
+    """One system's voice against the reference: per frame first, then means of any frames."""
+
+    def __init__(self, judge: _Judge, name: str, estimate: Estimate, heard: Analysis) -> None:
+        self.judge, self.name, self.estimate, self.heard = judge, name, estimate, heard
+        truth = judge.truth
+        self.lag = metrics.best_lag(truth, heard)
+        self.floored = metrics.frame_distances(truth.mel_cepstrum, heard.mel_cepstrum, self.lag)
+        self.unfloored = metrics.frame_distances(truth.unfloored, heard.unfloored, self.lag)
+        self.references = {
+            field: metrics.frame_distances(
+                analysis.mel_cepstrum, heard.mel_cepstrum, metrics.best_lag(analysis, heard)
+            )
+            for field, analysis in (("mcd_raw_db", judge.raw), ("mcd_world_db", judge.world))
+        }
+        self.lsd = measures.log_spectral_distance(
+            judge.reference_audio, estimate.audio, truth.voiced, self.lag
+        )
+        self.aperiodicity = measures.aperiodicity_error(truth, heard, self.lag)
+        self.shifted = measures.shift(estimate.audio, self.lag, len(judge.reference_audio))
+        self.level_db = metrics.rows_at(
+            heard.level_db, np.arange(len(truth)) + self.lag, outside=-200.0
+        )
+        self.contour, self.voiced = estimate.f0, estimate.voiced
+        if self.contour is None:
+            self.contour = pitch.interpolate_unvoiced(heard.f0, heard.voiced)
+            self.voiced = heard.voiced
+
+    def score(self, segment: str, frames: slice) -> Score:
+        """Every figure over the frames."""
+        song, truth = self.judge.song, self.judge.truth
+        row, hop = song.item.row, world.AUDIO.hop_length
+        voiced, loud = truth.voiced[frames], metrics.loud_frames(truth)[frames]
+        samples = slice(frames.start * hop, min(frames.stop * hop, len(song.voice)))
+        contour, own = self.contour[frames], self.voiced[frames]
+        levels = truth.level_db[frames], self.level_db[frames]
+        heard_f0, heard_voiced = self.heard.f0[frames], self.heard.voiced[frames]
+        heard_pitch = metrics.pitch_scores(truth.f0[frames], heard_f0, heard_voiced).voiced_pitch
+        n_voiced = int(voiced.sum())
+        values = self._timbre(frames) | {
+            field: _mean(distances[frames], voiced) for field, distances in self.references.items()
+        }
+        if segment == WHOLE and self.judge.content is not None:
+            found = self.judge.code(self.shifted)
+            values["content_distance"] = measures.code_distance(self.judge.content, found)
+        return Score(
+            song_id=row.song_id,
+            singer=row.singer,
+            condition=song.item.condition,
+            system=self.name,
+            segment=segment,
+            seconds=round((samples.stop - samples.start) / SAMPLE_RATE, 3),
+            voiced_frames=n_voiced,
+            unvoiced_frames=len(voiced) - n_voiced,
+            lag_frames=self.lag,
+            mcd_db=_mean(self.floored[frames], voiced),
+            mcd_unfloored_db=_mean(self.unfloored[frames], voiced),
+            mcd_all_db=_mean(self.floored[frames], np.full(len(voiced), n_voiced > 0)),
+            mcd_loud_db=_mean(self.floored[frames], loud & (n_voiced > 0)),
+            lsd_db=_mean(self.lsd[frames], voiced),
+            aperiodicity_db=_mean(self.aperiodicity[frames], ~np.isnan(self.aperiodicity[frames])),
+            estoi=measures.estoi(self.judge.reference_audio[samples], self.shifted[samples]),
+            silence_db=measures.silence_level(*levels, voiced),
+            backing_correlation=self._leak(frames),
+            heard_pitch=heard_pitch,
+            f0_roughness=measures.f0_roughness(contour, voiced & own),
+            **values,
+            **dataclasses.asdict(metrics.pitch_scores(truth.f0[frames], contour, own)),
+        )
+
+    def _leak(self, frames: slice) -> float:
+        song, truth = self.judge.song, self.judge.truth
+        if song.item.row.backing is None:
+            return math.nan
+        return measures.backing_correlation(
+            song.backing_db[frames], self.level_db[frames], truth.level_db[frames]
+        )
+
+    def _timbre(self, frames: slice) -> dict[str, float]:
+        source, found = (
+            measures.timbre(_part(analysis, frames)) for analysis in (self.judge.truth, self.heard)
+        )
+        values = {"timbre_db": measures.timbre_distance(source, found)}
+        target = self.judge.options.timbres.get(self.judge.song.item.target_singer)
+        if target is not None:
+            values["target_timbre_db"] = measures.timbre_distance(found, target)
+            values["timbre_moved"] = measures.timbre_moved(source, target, found)
+        return values
+
+
+def _part(analysis: Analysis, frames: slice) -> Analysis:
+    return Analysis(*(getattr(analysis, name)[frames] for name in _CACHED))
+
+
+def _mean(values: np.ndarray, mask: np.ndarray) -> float:
+    return float(np.mean(values[mask])) if mask.any() else math.nan

@@ -1,0 +1,175 @@
+"""The songs of a manifest as an evaluation takes them: mixture, true voice, who is to sing."""
+
+import csv
+import dataclasses
+import functools
+import hashlib
+import re
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from sep_tf import audio_io, metrics, world
+from sep_tf.errors import DataError, SepTfError
+
+if TYPE_CHECKING:
+    from tfrecords.manifest import Row
+
+SAMPLE_RATE = world.AUDIO.sample_rate
+
+
+@dataclasses.dataclass(frozen=True)
+class Item:
+    """A row of the manifest with what only evaluations know of.
+
+    Attributes:
+      row: the song.
+      condition: songs of one condition are summed up together, for example "dry" and "wet".
+      target_singer: who is to be heard in the result, for singer conversion; "" for the singer.
+    """
+
+    row: "Row"
+    condition: str = ""
+    target_singer: str = ""
+
+    @property
+    def file_name(self) -> str:
+        """The song's name as a file name: where that is unsafe, with a digest."""
+        song = self.row.song_id
+        safe = re.sub(r"[^\w.-]", "_", song).lstrip(".")
+        if safe == song:
+            return safe
+        return f"{safe}-{hashlib.sha256(song.encode()).hexdigest()[:8]}"
+
+
+class Song:
+    """The signals of one row; what is costly is made when it is first asked for.
+
+    Attributes:
+      item: the row.
+      mixture: float32 [samples] at 32 kHz.
+      voice: float32 [samples], the raw vocal as it is in the mixture.
+    """
+
+    def __init__(self, item: Item) -> None:
+        """Reads the audio; see `load_song`."""
+        self.item = item
+        self.mixture, self.voice = load_song(item.row)
+
+    @functools.cached_property
+    def features(self) -> world.VocoderFeatures:
+        """Vocoder features of the true voice."""
+        return world.analyse(self.voice)
+
+    @functools.cached_property
+    def resynthesis(self) -> np.ndarray:
+        """The true voice analysed, coded, decoded and synthesised, [samples]."""
+        return world.synthesise(self.features, len(self.voice))
+
+    @functools.cached_property
+    def backing_db(self) -> np.ndarray:
+        """Frame levels of the backing, dBFS [T]."""
+        return world.frame_level_db(self.mixture - self.voice)
+
+
+def load_song(row: "Row") -> tuple[np.ndarray, np.ndarray]:
+    """The mixture of a row and its true vocal, float32 [samples] each, at 32 kHz.
+
+    The backing is cut to the vocal's length, or followed by silence where it ends earlier. A row
+    without backing is a solo voice.
+
+    Raises:
+      SepTfError: vocals or backing cannot be read; the message names the row.
+    """
+    try:
+        vocals, _ = audio_io.read(row.vocals, SAMPLE_RATE)
+        reference = vocals * np.float32(row.vocals_gain)
+        mixture = reference.copy()
+        if row.backing is not None:
+            backing, _ = audio_io.read(
+                row.backing,
+                SAMPLE_RATE,
+                offset=row.backing_start,
+                duration=len(vocals) / SAMPLE_RATE,
+            )
+            n = min(len(mixture), len(backing))
+            mixture[:n] += backing[:n] * np.float32(row.backing_gain)
+    except SepTfError as error:
+        raise DataError(f"row {row.song_id}: {error}") from error
+    return mixture, reference
+
+
+def select(manifest: str, split: str, limit: int | None) -> list[Item]:
+    """The songs to measure, their files checked for existence.
+
+    Beside the manifest's columns, `condition` and `target_singer` are read.
+
+    Raises:
+      DataError: no row is left; a row lacks a vocal, or files are missing; the names of target
+        singers of whom there is no vocal.
+    """
+    from tfrecords.manifest import read_manifest
+
+    rows = read_manifest(manifest, default_split=split)
+    chosen = [row for row in rows if row.split == split][:limit]
+    if not chosen:
+        there = ", ".join(sorted({row.split for row in rows}))
+        raise DataError(f"manifest {manifest} has no row of split '{split}', only of: {there}")
+    for row in chosen:
+        if row.vocals is None:
+            raise DataError(f"manifest {manifest}: row {row.song_id} has no vocals")
+        for path in (row.vocals, row.backing):
+            if path is not None and not path.is_file():
+                raise DataError(f"manifest {manifest}: row {row.song_id}: no file {path}")
+    more = _more_columns(manifest)
+    items = [
+        Item(row, *(more.get(row.song_id, {}).get(c, "") for c in ("condition", "target_singer")))
+        for row in chosen
+    ]
+    wanted = {item.target_singer for item in items} - {""}
+    unknown = sorted(wanted - {row.singer for row in rows if row.vocals is not None})
+    if unknown:
+        raise DataError(f"manifest {manifest}: no vocals of target singer {', '.join(unknown)}")
+    names = [item.file_name for item in items]
+    if len(set(map(str.casefold, names))) < len(names):
+        raise DataError(f"manifest {manifest}: songs whose names differ in case only")
+    return items
+
+
+def _more_columns(manifest: str) -> dict[str, dict[str, str]]:
+    """{song_id: {column: text}} of every column, the manifest being known to be sound."""
+    with open(manifest, newline="", encoding="utf-8-sig") as file:
+        reader = csv.DictReader(file)
+        header = reader.fieldnames or []
+        identity = next(c for c in ("song_id", "id", "song") if c in header)
+        return {(row[identity] or "").strip(): dict(row) for row in reader}
+
+
+# A singer's timbre from so many seconds, which is plenty for a mean.
+_ENROLMENT_SECONDS = 60.0
+
+
+def target_timbres(items: list[Item], manifest: str, split: str) -> dict[str, np.ndarray]:
+    """{target singer: timbre [24]} from up to a minute of each one's vocals in the manifest."""
+    from sep_tf.evaluation import measures
+    from tfrecords.manifest import read_manifest
+
+    wanted = sorted({item.target_singer for item in items} - {""})
+    if not wanted:
+        return {}
+    rows = read_manifest(manifest, default_split=split)
+    timbres = {}
+    for singer in wanted:
+        parts, seconds = [], 0.0
+        for row in rows:
+            if row.singer == singer and row.vocals is not None and seconds < _ENROLMENT_SECONDS:
+                voice, _ = audio_io.read(row.vocals, SAMPLE_RATE)
+                analysis = metrics.analyse_voice(voice)
+                if analysis.voiced.any():
+                    parts.append((measures.timbre(analysis), int(analysis.voiced.sum())))
+                seconds += len(voice) / SAMPLE_RATE
+        if not parts:
+            raise DataError(f"manifest {manifest}: no voiced vocals of target singer {singer}")
+        vectors, counts = zip(*parts, strict=True)
+        timbres[singer] = np.average(vectors, axis=0, weights=counts)
+    return timbres

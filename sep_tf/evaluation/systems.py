@@ -1,0 +1,279 @@
+"""What is measured: bounds, the bundled and given models, other tools' results in a folder."""
+
+import dataclasses
+import functools
+import hashlib
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from sep_tf import audio_io, cli, runtimes, world
+from sep_tf.errors import DataError, SepTfError
+from sep_tf.evaluation.songs import SAMPLE_RATE, Item, Song
+
+if TYPE_CHECKING:
+    from sep_tf.separator import Separator
+
+BOUNDS = {
+    "mixture": "the mixture itself, f0 by harvest on it",
+    "world": "the true vocal analysed, coded, decoded and synthesised: the upper bound",
+}
+# The F0 network's other head, on the timbre of the model `sin`: Keras only.
+CONTINUOUS = "f0_continuous"
+PRESET = "lite"
+# An estimate may be longer or shorter by so much: codecs and frames of other tools.
+_LENGTH_TOLERANCE_SECONDS = 0.05
+
+
+@dataclasses.dataclass(frozen=True)
+class Estimate:
+    """What a system says about a mixture.
+
+    Attributes:
+      audio: float [samples], the voice as written.
+      f0: float [T] Hz, a contour in every frame; None if the system has none of its own, then it
+        is what harvest finds in `audio`.
+      voiced: bool [T], or None with f0.
+    """
+
+    audio: np.ndarray
+    f0: np.ndarray | None = None
+    voiced: np.ndarray | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class System:
+    """A name in the table, what it does with a song, and what its results hang on.
+
+    Attributes:
+      name: as in the table.
+      estimate: called from several threads.
+      identity: changes whenever the results would, for example a digest of the model.
+    """
+
+    name: str
+    estimate: Callable[[Song], Estimate]
+    identity: Callable[[Item], str]
+
+
+def known() -> dict[str, str]:
+    """Names that can be asked for, with a word on each: bounds and the bundled models."""
+    names = dict(BOUNDS)
+    suffix = f"-{PRESET}"
+    models = [model for model in runtimes.bundled() if model.endswith(suffix)]
+    for model in models:
+        if not model.startswith("autovc"):
+            names[model.removesuffix(suffix)] = f"the bundled model {model}"
+    names[CONTINUOUS] = "as sin, f0 by the continuous head of the F0 network (needs TensorFlow)"
+    return names
+
+
+def parse(names: Sequence[str], sin_model: str | None = None) -> dict[str, str]:
+    """{name in the table: model or bound} of --systems.
+
+    Args:
+      names: "sin", a bound, or "NAME=MODEL" for any model under any name.
+      sin_model: replaces the bundled model of the system sin.
+
+    Raises:
+      UsageError: an unknown name, none, or one name for two systems.
+    """
+    there = known()
+    parsed: dict[str, str] = {}
+    for text in dict.fromkeys(names):
+        name, equals, model = text.partition("=")
+        if equals and not (name and model):
+            raise cli.UsageError(f"system '{text}' is no NAME=MODEL")
+        if not equals and text not in there:
+            raise cli.UsageError(
+                f"unknown system '{text}', expected NAME=MODEL or some of: {', '.join(there)}"
+            )
+        if name in parsed:
+            raise cli.UsageError(f"two systems are called '{name}'")
+        if not equals:
+            model = text if text in BOUNDS else f"{text}-{PRESET}"
+            if sin_model is not None and text in ("sin", CONTINUOUS):
+                model = sin_model
+            elif text == CONTINUOUS:
+                model = f"sin-{PRESET}"
+        parsed[name] = model
+    if not parsed:
+        raise cli.UsageError(f"no system given, expected some of: {', '.join(there)}")
+    return parsed
+
+
+def build(parsed: dict[str, str], runtime: str) -> list[System]:
+    """The systems, their models loaded: weights that do not fit are to be said before the work.
+
+    Raises:
+      SepTfError: a model or runtime that is not there.
+    """
+    return [_build(name, model, runtime) for name, model in parsed.items()]
+
+
+def _build(name: str, model: str, runtime: str) -> System:
+    if model == "mixture":
+        return System(name, lambda song: Estimate(song.mixture), lambda item: "mixture")
+    if model == "world":
+        return System(name, _upper_bound, lambda item: "world")
+    if name == CONTINUOUS:
+        return _continuous(name, model, runtime)
+    separator = _loaded(model, runtime)
+    return System(name, _estimator(separator), lambda item: _digest(model, runtime))
+
+
+def _upper_bound(song: Song) -> Estimate:
+    return Estimate(song.resynthesis, song.features.f0, song.features.voiced)
+
+
+def _loaded(model: str, runtime: str) -> "Separator":
+    from sep_tf.separator import Separator
+
+    separator = Separator.from_pretrained(model, runtime=runtime)
+    cli.quiet_tensorflow()
+    with cli.quiet_native_log():
+        separator.load()
+    return separator
+
+
+def _estimator(separator: "Separator") -> Callable[[Song], Estimate]:
+    def vocoder(song: Song) -> Estimate:
+        features = separator.analyse(song.mixture, SAMPLE_RATE)
+        voice = world.synthesise(features, len(song.mixture))
+        return Estimate(voice, features.f0, features.voiced)
+
+    def mask(song: Song) -> Estimate:
+        return Estimate(separator.separate(song.mixture, SAMPLE_RATE))
+
+    return mask if separator.system == "unet" else vocoder
+
+
+def _digest(model: str, runtime: str) -> str:
+    """Of the model's file and what runs it."""
+    name, path = runtimes.find(model, runtime)
+    return f"{name} {file_digest(path)}"
+
+
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file."""
+    return _digest_of(path, path.stat().st_mtime_ns)
+
+
+@functools.lru_cache
+def _digest_of(path: Path, modified: int) -> str:
+    del modified  # a file that was replaced is read again
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _continuous(name: str, model: str, runtime: str) -> System:
+    """SIN sung on the contour of the continuous f0 head, which exported files leave out."""
+    from sep_tf.evaluation import networks
+
+    separator = _loaded(model, runtime)
+    head = networks.ContinuousHead(runtimes.find(model, "keras")[1])
+
+    def estimate(song: Song) -> Estimate:
+        features = separator.analyse(song.mixture, SAMPLE_RATE)
+        contour = head(song.mixture).astype(np.float32)
+        features = dataclasses.replace(features, f0=contour)
+        voice = world.synthesise(features, len(song.mixture))
+        return Estimate(voice, features.f0, features.voiced)
+
+    return System(name, estimate, lambda item: f"{_digest(model, runtime)} continuous")
+
+
+class Folder:
+    """Another tool's results: one audio file a song, of any format and rate.
+
+    Found as SONG.wav (or flac, ogg, ...), SONG.voice.wav, or SONG/vocals.wav, the layout that
+    Spleeter and Demucs write.
+    """
+
+    def __init__(self, name: str, folder: str | Path) -> None:
+        """Names the folder; see `check`."""
+        self.name, self.folder = name, Path(folder)
+        self._files: dict[str, Path] = {}
+
+    def check(self, items: Sequence[Item]) -> list[str]:
+        """Finds the file of every song.
+
+        Returns:
+          What the user should know: rates below 32 kHz, and small differences in length.
+
+        Raises:
+          DataError: no such folder; the names of songs without a file, or whose length is wrong.
+        """
+        if not self.folder.is_dir():
+            raise DataError(f"--estimates_dir: {self.folder} is no folder")
+        missing, lengths, notes = [], [], []
+        for item in items:
+            path = self._find(item)
+            if path is None:
+                missing.append(item.row.song_id)
+                continue
+            self._files[item.row.song_id] = path
+            wrong, note = _compare(item, path)
+            lengths += wrong
+            notes += note
+        if missing:
+            raise DataError(
+                f"{self.folder}: no audio of {len(missing)} of {len(items)} songs: {_few(missing)}"
+            )
+        if lengths:
+            raise DataError(f"{self.folder}: lengths differ from the songs': {_few(lengths)}")
+        return [f"{self.name}: {_few(notes)}"] if notes else []
+
+    def _find(self, item: Item) -> Path | None:
+        from sep_tf.jobs import AUDIO_EXTENSIONS
+
+        for song in dict.fromkeys((item.row.song_id, item.file_name)):
+            for stem in (song, f"{song}.voice", f"{song}/vocals", f"{song}/{self.name}"):
+                for extension in AUDIO_EXTENSIONS:
+                    path = self.folder / f"{stem}{extension}"
+                    if path.is_file():
+                        return path
+        return None
+
+    def system(self) -> System:
+        """The folder as a system; `check` comes first."""
+
+        def identity(item: Item) -> str:
+            path = self._files[item.row.song_id]
+            return f"{path.resolve()} {path.stat().st_size} {path.stat().st_mtime_ns}"
+
+        def estimate(song: Song) -> Estimate:
+            path = self._files[song.item.row.song_id]
+            try:
+                audio, _ = audio_io.read(path, SAMPLE_RATE)
+            except SepTfError as error:
+                raise DataError(f"row {song.item.row.song_id}: {error}") from error
+            n = len(song.mixture)
+            return Estimate(np.pad(audio[:n], (0, max(0, n - len(audio)))))
+
+        return System(self.name, estimate, identity)
+
+
+def _compare(item: Item, path: Path) -> tuple[list[str], list[str]]:
+    """([what is wrong], [what is worth a note]) of an estimate's length and rate."""
+    found, song = audio_io.probe(path), audio_io.probe(item.row.vocals)
+    name, difference = item.row.song_id, found.duration - song.duration
+    if abs(difference) > _LENGTH_TOLERANCE_SECONDS:
+        return [f"{name} ({found.duration:.3f} s instead of {song.duration:.3f} s)"], []
+    notes = []
+    if abs(difference) > 1.0 / SAMPLE_RATE:
+        notes.append(f"{name} is {abs(difference) * 1000:.1f} ms too {_which(difference)}")
+    if found.sample_rate < SAMPLE_RATE:
+        notes.append(f"{name} has {found.sample_rate} Hz, nothing above half of it")
+    return [], notes
+
+
+def _which(difference: float) -> str:
+    return "long" if difference > 0 else "short"
+
+
+def _few(names: list[str], most: int = 8) -> str:
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
