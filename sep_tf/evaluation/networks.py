@@ -6,11 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from sep_tf import config as configuration
 from sep_tf import framing, pitch, spectrogram
 from sep_tf.config import AudioConfig
 from sep_tf.errors import ModelError
-from sep_tf.runtimes import ModelInfo
 
 AUDIO = AudioConfig()
 # Frames a call (20 s), and the context on both sides that is thrown away.
@@ -18,25 +16,18 @@ _CHUNK, _CONTEXT = 4000, 160
 _ALIGNMENT = 16
 
 
-def load(path: Path) -> tuple[Any, ModelInfo]:
-    """The Keras extractor (SIN and F0) in a .weights.h5 file, and its description.
+def load(path: Path) -> Any:
+    """The Keras model in a .weights.h5 file of SIN: `sin` and `f0` are its networks.
 
     Raises:
       ModelError: the file holds another system, or weights that do not fit.
     """
     from sep_tf.runtimes import keras as keras_runtime
 
-    info = keras_runtime.read_info(path)
-    if info.system != "sin":
-        raise ModelError(f"{path}: the system is {info.system}; its content code is not sin's")
-    from sep_tf import models
-
-    model = models.build("extractor", configuration.ModelConfig.from_dict(info.model))
-    try:
-        model.load_weights(path)
-    except ValueError as error:
-        raise ModelError(f"{path} does not fit its own configuration: {error}") from error
-    return model, info
+    system = keras_runtime.read_info(path).system
+    if system != "sin":
+        raise ModelError(f"{path}: a model of the system sin is needed, not of {system}")
+    return keras_runtime.KerasRuntime(path).model
 
 
 class _Framewise:
@@ -73,9 +64,8 @@ class ContentEncoder(_Framewise):
     def __init__(self, path: Path) -> None:
         """Loads the mixture encoder of a SIN model's .weights.h5; raises ModelError."""
         super().__init__()
-        model, info = load(path)
-        self.stride = configuration.ModelConfig.from_dict(info.model).code_hop
-        self._encoder = model.sin.encoder
+        self._encoder = load(path).sin.encoder
+        self.stride = self._encoder.config.code_hop
 
     def _rows(self, magnitude: np.ndarray) -> np.ndarray:
         return np.asarray(self._encoder(magnitude, training=False))[0]
@@ -89,8 +79,7 @@ class ContinuousHead(_Framewise):
     def __init__(self, path: Path) -> None:
         """Loads the F0 network of a SIN model's .weights.h5; raises ModelError."""
         super().__init__()
-        model, _ = load(path)
-        self._network = model.f0
+        self._network = load(path).f0
 
     def _rows(self, magnitude: np.ndarray) -> np.ndarray:
         heads = self._network(magnitude, training=False)
