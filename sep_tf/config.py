@@ -71,6 +71,10 @@ class AudioConfig(_Config):
         return 1000.0 * self.hop_length / self.sample_rate
 
 
+# How one f0 a frame is read from the heads of F0: models/f0_decoding.py.
+F0_DECODINGS = ("average", "viterbi", "continuous")
+
+
 @dataclasses.dataclass(frozen=True)
 class ModelConfig(_Config):
     """Sizes of the networks of one preset (section 3; DESIGN of the `lite` preset).
@@ -97,6 +101,8 @@ class ModelConfig(_Config):
     f0_pitch_channels: tuple[int, ...] = (12, 16, 16, 8)
     f0_width: int = 160
     f0_dilations: tuple[int, ...] = (1, 2, 4, 8, 16, 1, 2, 4)
+    # Of F0_DECODINGS; changes no weights.
+    f0_decoding: str = "average"
     # SS: gated convolutions of width 2, one block a dilation.
     ss_width: int = 96
     ss_dilations: tuple[int, ...] = (1, 2, 4, 8, 16, 32)

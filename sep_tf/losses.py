@@ -81,13 +81,20 @@ class SalienceLoss(keras.losses.Loss):
         self.blur_bins = blur_bins
 
     def call(self, y_true, y_pred):
-        cents = 1200.0 / np.log(2.0) * ops.log(ops.maximum(y_true, 1.0) / pitch.F_MIN)
-        distance = (ops.expand_dims(cents, -1) - pitch.bin_centres()) / (
-            pitch.BIN_CENTS * self.blur_bins
-        )
-        target = ops.exp(-0.5 * ops.square(distance))
+        target = blurred_pitch(y_true, self.blur_bins)
         target = target / ops.maximum(ops.sum(target, axis=-1, keepdims=True), 1e-6)
         return -ops.sum(target * ops.log_softmax(y_pred, axis=-1), axis=-1)
+
+
+class BinarySalienceLoss(keras.losses.Loss):
+    """Binary cross-entropy of every bin, mean over bins: f0 [B, T] Hz, logits [B, T, 360] ([23]).
+
+    The target is a Gaussian of one bin around the pitch, scaled to 1.
+    """
+
+    def call(self, y_true, y_pred):
+        target = blurred_pitch(y_true, 1.0)
+        return ops.mean(ops.binary_crossentropy(target, y_pred, from_logits=True), axis=-1)
 
 
 class ContourLoss(keras.losses.Loss):
@@ -103,6 +110,13 @@ class VoicingLoss(keras.losses.Loss):
 
     def call(self, y_true, y_pred):
         return ops.relu(y_pred) - y_pred * y_true + ops.log1p(ops.exp(-ops.abs(y_pred)))
+
+
+def blurred_pitch(f0, blur_bins: float):
+    """`pitch.salience` in the graph: f0 [B, T] in Hz -> [B, T, 360], a Gaussian of peak 1."""
+    cents = 1200.0 / np.log(2.0) * ops.log(ops.maximum(f0, 1.0) / pitch.F_MIN)
+    distance = (ops.expand_dims(cents, -1) - pitch.bin_centres()) / (pitch.BIN_CENTS * blur_bins)
+    return ops.exp(-0.5 * ops.square(distance))
 
 
 def feature_loss(name: str, std: np.ndarray) -> keras.losses.Loss:

@@ -11,6 +11,13 @@ N_BINS = 360
 # C1; the lowest bin.
 F_MIN = 32.703
 RANGE_CENTS = BIN_CENTS * N_BINS
+# Bins on each side of a peak that a pitch is averaged over.
+REACH = 4
+# A path of pitch from one 5 ms frame to the next: cost of a step of one bin in nepers of
+# probability, steps that are looked at, and the cost of going anywhere (another note).
+STEP_COST = 0.5
+MAX_STEP = 12
+JUMP_COST = 8.0
 
 
 def hz_to_cents(f0: np.ndarray) -> np.ndarray:
@@ -44,13 +51,49 @@ def salience(f0: np.ndarray, blur_bins: float = 1.25) -> np.ndarray:
     return np.exp(-0.5 * distance**2).astype(np.float32)
 
 
-def decode_salience(probabilities: np.ndarray, reach: int = 4) -> np.ndarray:
-    """Local average in cents around the maximum: [..., T, 360] -> f0 [..., T] in Hz."""
-    peak = probabilities.argmax(axis=-1)[..., None]
-    near = np.abs(np.arange(N_BINS) - peak) <= reach
+def decode_salience(probabilities: np.ndarray, path: np.ndarray | None = None) -> np.ndarray:
+    """Local average in cents around the maximum, or around a path.
+
+    Args:
+      probabilities: salience [..., T, 360].
+      path: bins [..., T], for example of `viterbi_path`; None for the maximum of each frame.
+
+    Returns:
+      f0 [..., T] in Hz.
+    """
+    centre = probabilities.argmax(axis=-1) if path is None else path
+    near = np.abs(np.arange(N_BINS) - centre[..., None]) <= REACH
     weights = np.where(near, probabilities, 0.0)
     total = np.maximum(weights.sum(axis=-1), 1e-12)
     return cents_to_hz((weights * bin_centres()).sum(axis=-1) / total)
+
+
+def viterbi_path(probabilities: np.ndarray) -> np.ndarray:
+    """The most likely path of pitch through all frames, which no single octave error can leave.
+
+    Maximises the sum of log salience minus STEP_COST for each bin that pitch moves, at most
+    JUMP_COST from one frame to the next.
+
+    Args:
+      probabilities: salience [T, 360], each frame of sum 1.
+
+    Returns:
+      Bins, int [T].
+    """
+    emissions = np.log(np.maximum(probabilities, 1e-30))
+    shifts = np.arange(-MAX_STEP, MAX_STEP + 1)
+    index = np.arange(N_BINS)[:, None] + shifts + MAX_STEP
+    score, origins = emissions[0], []
+    for emission in emissions[1:]:
+        near = np.pad(score, MAX_STEP, constant_values=-np.inf)[index] - STEP_COST * np.abs(shifts)
+        step = near.argmax(axis=1)
+        best, anywhere = near.max(axis=1), score.max() - JUMP_COST
+        origins.append(np.where(anywhere > best, score.argmax(), np.arange(N_BINS) + shifts[step]))
+        score = emission + np.maximum(anywhere, best)
+    path = [int(score.argmax())]
+    for origin in reversed(origins):
+        path.append(int(origin[path[-1]]))
+    return np.array(path[::-1])
 
 
 def interpolate_unvoiced(f0: np.ndarray, voiced: np.ndarray, fill: float = 220.0) -> np.ndarray:

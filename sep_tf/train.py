@@ -198,10 +198,13 @@ def _train(name: str, strategy, stop, say) -> float:
         say(f"{name}: starts from {init_from}{stage.kept}", flush=True)
 
     def data(split: str, seed: int):
-        drawn = stage.augment if split == "train" else stage.validation_augment
+        training = split == "train"
         options = dataset.PhraseOptions(
-            split, config.batch_size, config.phrase_frames, seed, stage.spectrograms, drawn,
+            split, config.batch_size, config.phrase_frames, seed, stage.spectrograms,
+            stage.augment if training else stage.validation_augment,
             distribution.shard(strategy),
+            # Phrases of the validation can be listened to.
+            waveforms=() if training else ("mixture", "voice"),
         )  # fmt: skip
         return dataset.phrases(FLAGS.data_dir, options)
 

@@ -9,6 +9,7 @@ import pytest
 from sep_tf import models, pitch, spectrogram
 from sep_tf.config import PRESETS, ModelConfig
 from sep_tf.models import f0 as f0_network
+from sep_tf.models import f0_decoding
 from tests import harness
 
 TINY = PRESETS["tiny"]
@@ -242,7 +243,7 @@ def test_decoding_in_the_graph_is_decoding_in_numpy(sharpness):
     logits = np.random.default_rng(1).normal(0, sharpness, (2, 50, 360)).astype(np.float32)
     probabilities = np.exp(logits.astype(np.float64) - logits.max(axis=-1, keepdims=True))
     probabilities /= probabilities.sum(axis=-1, keepdims=True)
-    found = np.asarray(f0_network.decode_salience(logits))
+    found = np.asarray(f0_decoding.decode_salience(logits))
     np.testing.assert_allclose(found, pitch.decode_salience(probabilities), rtol=1e-5)
 
 
@@ -250,14 +251,14 @@ def test_decoding_of_equal_peaks_takes_the_lower_one():
     """As numpy's argmax does; the mean of two far peaks would be a pitch nobody sang."""
     logits = np.full((1, 1, 360), -200.0, np.float32)
     logits[0, 0, [60, 300]] = 5.0
-    found = np.asarray(f0_network.decode_salience(logits))[0, 0]
+    found = np.asarray(f0_decoding.decode_salience(logits))[0, 0]
     assert found == pytest.approx(pitch.cents_to_hz(60 * pitch.BIN_CENTS), rel=1e-5)
 
 
 @pytest.mark.parametrize("f0", [60.0, 196.3, 1050.0])
 def test_decoding_gives_the_pitch_between_bins(f0):
     logits = np.log(np.maximum(pitch.salience(np.array([[f0]])), 1e-9))
-    cents = 1200 * math.log2(float(np.asarray(f0_network.decode_salience(logits))[0, 0]) / f0)
+    cents = 1200 * math.log2(float(np.asarray(f0_decoding.decode_salience(logits))[0, 0]) / f0)
     assert abs(cents) < 1.0
 
 

@@ -37,6 +37,8 @@ class PhraseOptions:
     augment: AugmentConfig = AugmentConfig()
     # Worker of how many: each makes its share of every batch, and only that.
     shard: tuple[int, int] = (0, 1)
+    # Of "mixture", "voice" and "accompaniment": those a batch keeps, without their margins.
+    waveforms: tuple[str, ...] = ()
 
 
 def spectrogram_sources() -> dict[str, tuple[str, int]]:
@@ -183,7 +185,10 @@ def mixtures(folder: Path | str, options: PhraseOptions) -> tf.data.Dataset:
 
 
 def add_spectrograms(
-    batch: dict[str, tf.Tensor], names: tuple[str, ...], add_magnitudes: bool = False
+    batch: dict[str, tf.Tensor],
+    names: tuple[str, ...],
+    add_magnitudes: bool = False,
+    kept: tuple[str, ...] = (),
 ) -> dict[str, tf.Tensor]:
     """Replaces the waveforms of a batch by the spectrograms asked for.
 
@@ -192,6 +197,7 @@ def add_spectrograms(
       names: of spectrograms.
       add_magnitudes: whether a mixture's is the sum of those of its parts (section 4.2), not the
         magnitude of their sum.
+      kept: waveforms that stay, [B, (T - 1) * 160] without margins.
     """
     batch = dict(batch)
     waveforms = {name: batch.pop(name) for name in ("mixture", "voice", "accompaniment")}
@@ -207,6 +213,8 @@ def add_spectrograms(
             )
             for part in parts
         )  # fmt: skip
+    for name in kept:
+        batch[name] = waveforms[name][:, RECORD.margin : -RECORD.margin]
     return batch
 
 

@@ -4,8 +4,7 @@ import keras
 from keras import ops
 
 from sep_tf.config import AudioConfig, ModelConfig
-from sep_tf.models import architectures
-from sep_tf.models import f0 as f0_network
+from sep_tf.models import architectures, f0_decoding
 from sep_tf.models.sdn import SDN
 from sep_tf.models.sin import SIN
 
@@ -45,6 +44,6 @@ class Extractor(keras.Model):
         return {
             "envelope": features[:, :, :size],
             "aperiodicity": ops.minimum(features[:, :, size:], 0.0),
-            "f0": f0_network.decode_salience(heads["salience"]),
+            "f0": f0_decoding.decode(heads, self.config.f0_decoding, self.f0.softmax),
             "voicing": ops.sigmoid(heads["voicing"]),
         }

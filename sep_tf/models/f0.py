@@ -74,6 +74,8 @@ class F0(keras.Model):
 
     # `heads` reads every so many frames.
     frame_step = STRIDE
+    # One singer has one pitch: salience is a distribution over bins.
+    softmax = True
 
     def __init__(self, config: ModelConfig, **kwargs):
         super().__init__(dtype="float32", **kwargs)
@@ -125,20 +127,3 @@ def upsample(x):
     following = ops.concatenate([x[:, 1:], x[:, -1:]], axis=1)
     pairs = ops.stack([x, 0.5 * (x + following)], axis=2)
     return ops.reshape(pairs, (-1, 2 * ops.shape(x)[1], x.shape[2]))
-
-
-def decode_salience(logits, reach: int = 4):
-    """Local average in cents around the maximum, in graph: [B, T, 360] -> f0 [B, T] in Hz.
-
-    The same as `pitch.decode_salience` of the softmax.
-    """
-    centres = ops.convert_to_tensor(pitch.bin_centres())
-    bins = ops.arange(pitch.N_BINS, dtype="float32")
-    highest = ops.max(logits, axis=-1, keepdims=True)
-    # Not ops.argmax: its bit operations have no TFLite builtin.
-    not_peak = ops.cast(logits < highest, "float32")
-    peak = ops.min(bins + pitch.N_BINS * not_peak, axis=-1, keepdims=True)
-    near = ops.cast(ops.abs(bins - peak) <= reach, "float32")
-    weights = near * ops.exp(logits - highest)
-    cents = ops.sum(weights * centres, axis=-1) / ops.sum(weights, axis=-1)
-    return pitch.F_MIN * ops.exp(cents * (math.log(2.0) / 1200.0))

@@ -22,6 +22,8 @@ class F0UNet(keras.Model):
 
     # `heads` reads every frame.
     frame_step = 1
+    # Every bin has a sigmoid of its own ([23]).
+    softmax = False
 
     def __init__(self, config: ModelConfig, **kwargs):
         super().__init__(dtype="float32", **kwargs)

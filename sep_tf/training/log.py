@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
+from sep_tf.config import AudioConfig
 from sep_tf.training import pictures
 
 
@@ -57,6 +58,15 @@ class RunLog:
             for name, values in named.items():
                 images = pictures.images(values)
                 tf.summary.image(name, images, max_outputs=len(images))
+
+    def sounds(self, step: int, named: dict[str, np.ndarray]) -> None:
+        """Lets TensorBoard play audio [n, samples] in -1..1 at 32 kHz, by name."""
+        if not self._on:
+            return
+        with self._summary.as_default(step=step):
+            for name, values in named.items():
+                rate = AudioConfig().sample_rate
+                tf.summary.audio(name, values[:, :, None], rate, max_outputs=len(values))
 
     def line(self, text: str) -> None:
         """Prints a line of progress."""

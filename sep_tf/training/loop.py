@@ -13,7 +13,7 @@ import tensorflow as tf
 
 from sep_tf.config import ModelConfig, TrainConfig
 from sep_tf.errors import ModelError, SepTfError
-from sep_tf.training import settings
+from sep_tf.training import heard, settings
 from sep_tf.training import strategy as distribution
 from sep_tf.training.log import RunLog
 from sep_tf.training.stage import Stage, weights_path
@@ -23,8 +23,9 @@ from sep_tf.training.stop import StopRequest
 # same batches.
 DataSource = Callable[[str, int], tf.data.Dataset]
 _VALIDATION_SEED = 10_007
-# Validation phrases shown as pictures.
-_PICTURES = 3
+# Validation phrases that are shown and heard, and batches that are measured.
+_SHOWN = 3
+_MEASURED = 2
 # Between validations a line says that the training is alive.
 _SECONDS_A_LINE = 60.0
 # What TensorFlow says of a checkpoint whose files are missing or cut short; an IndexError too.
@@ -235,21 +236,42 @@ class Trainer:
         )
 
     def validate(self) -> dict[str, float]:
-        """Mean losses over fixed validation batches; the first phrases become pictures."""
+        """Mean losses over fixed validation batches, and figures of the first of them.
+
+        The first phrases become pictures and audio. Of several workers the chief measures and
+        shows its own share.
+        """
         batches = self.data(self.stage.validation_split, _VALIDATION_SEED)
         sums: dict[str, float] = {}
-        shown = None
+        own: list[dict[str, Any]] = []
         for batch in self._distribute(batches.take(self.config.validation_batches)):
-            shown = batch if shown is None else shown
+            if self.is_chief and len(own) < _MEASURED:
+                own.append(self._local(batch))
             for name, value in self._validation_step(batch).items():
                 sums[name] = sums.get(name, 0.0) + float(value)
-        if self.is_chief and shown is not None:
-            local = {
-                name: self.strategy.experimental_local_results(value)[0][:_PICTURES]
-                for name, value in shown.items()
-            }
-            self.log.pictures(self.step, self.stage.pictures(local))
-        return {name: value / self.config.validation_batches for name, value in sums.items()}
+        values = {name: value / self.config.validation_batches for name, value in sums.items()}
+        return values | (self._measure(own) if own else {})
+
+    def _local(self, batch: dict[str, Any]) -> dict[str, Any]:
+        """What the first replica of this process has of a batch."""
+        return {
+            name: self.strategy.experimental_local_results(value)[0]
+            for name, value in batch.items()
+        }
+
+    def _measure(self, batches: list[dict[str, Any]]) -> dict[str, float]:
+        """Figures of batches of this process; shows and plays the first phrases."""
+        first = {name: value[:_SHOWN] for name, value in batches[0].items()}
+        found = self.stage.found(first)
+        self.log.pictures(self.step, self.stage.pictures(first, found))
+        if found is None:
+            return {}
+        self.log.sounds(self.step, heard.sounds(first, found))
+        values: dict[str, list[float]] = {}
+        for batch in batches:
+            for name, value in heard.measures(batch, self.stage.found(batch)).items():
+                values.setdefault(name, []).append(value)
+        return {name: float(np.mean(several)) for name, several in values.items()}
 
     def _report(self, train: dict[str, float], valid: dict[str, float], seconds: float) -> None:
         if not math.isfinite(valid["loss"]):

@@ -11,6 +11,8 @@ from sep_tf import losses
 from sep_tf.config import PAPER_GAINS, AugmentConfig, ModelConfig, TrainConfig
 from sep_tf.errors import ModelError
 from sep_tf.training import settings
+from sep_tf.training.heard import Found
+from sep_tf.training.pictures import envelopes
 
 WEIGHTS_NAME = "best.weights.h5"
 # Frames without a voice teach the level only; they are many and easy.
@@ -145,10 +147,16 @@ class Stage:
         """Scalars of a batch: `loss` to minimise, and whatever else is worth a curve."""
         raise NotImplementedError
 
-    def pictures(self, batch: dict[str, Any]) -> dict[str, np.ndarray]:
+    def pictures(self, batch: dict[str, Any], found: Found | None) -> dict[str, np.ndarray]:
         """Pictures of a few validation phrases by name: [n, T, bins], larger is brighter."""
+        if found is None or found.features is None:
+            return {}
+        return envelopes(batch["features"], found.features)
+
+    def found(self, batch: dict[str, Any]) -> Found | None:
+        """What the network says of validation phrases, to be measured and heard."""
         del batch
-        return {}
+        return None
 
     def frame_weights(self, batch: dict[str, Any]) -> Any:
         """[B, T]: 1 where the voice sounds, less where it is silent; None for no weights."""

@@ -9,10 +9,11 @@ from keras import ops
 
 from sep_tf import config as configuration
 from sep_tf import losses, models, pitch
-from sep_tf.config import AugmentConfig, ModelConfig, TrainConfig
+from sep_tf.config import F0_DECODINGS, AugmentConfig, ModelConfig, TrainConfig
 from sep_tf.errors import ModelError
 from sep_tf.models import f0 as f0_network
-from sep_tf.training.pictures import envelopes
+from sep_tf.models import f0_decoding
+from sep_tf.training.heard import Found
 from sep_tf.training.stage import (
     DataInfo,
     Stage,
@@ -83,9 +84,9 @@ class AutoVCStage(Stage):
         total = before + after + self.content_weight * content
         return {"loss": total, "after": after, "content": content, "code_spread": spread}
 
-    def pictures(self, batch):
+    def found(self, batch):
         out = self.model({"features": batch["features"], "singer": self.one_hot(batch)})
-        return envelopes(batch["features"], self.model.normaliser.denormalise(out["after"]))
+        return Found(np.asarray(self.model.normaliser.denormalise(out["after"])))
 
 
 class EncoderStage(Stage):
@@ -95,6 +96,7 @@ class EncoderStage(Stage):
     requires = ("autovc",)
     validation_split = "validation"
     defaults = {"batch_size": 16, "phrase_frames": 256, "steps": 4000}
+    averages = frozenset({"code_spread"})
     # The voice stays as it is: the teacher knows the singers at their own speed and colour.
     augment = dataclasses.replace(PRODUCED, speed=(1.0, 1.0), vocals_eq_db=0.0)
 
@@ -106,9 +108,13 @@ class EncoderStage(Stage):
         target = self.teacher.code(batch["features"], self.one_hot(batch))
         code = self.model(batch["magnitude"], training=training)
         loss = self.content_loss(ops.stop_gradient(target), code)
-        return {"loss": loss, "relative": loss / ops.mean(ops.std(target, axis=(0, 1)))}
+        return {
+            "loss": loss,
+            "relative": loss / ops.mean(ops.std(target, axis=(0, 1))),
+            "code_spread": ops.mean(ops.std(code, axis=(0, 1))),
+        }
 
-    def pictures(self, batch):
+    def pictures(self, batch, found):
         target = self.teacher.code(batch["features"], self.one_hot(batch))
         return {"teacher": np.asarray(target), "code": np.asarray(self.model(batch["magnitude"]))}
 
@@ -171,9 +177,9 @@ class SDNStage(Stage):
             values["content"] = content
         return values
 
-    def pictures(self, batch):
+    def found(self, batch):
         inputs = {"magnitude": batch["magnitude"], "singer": self.one_hot(batch)}
-        return envelopes(batch["features"], self.model(inputs))
+        return Found(np.asarray(self.model(inputs)))
 
 
 class SINStage(Stage):
@@ -197,8 +203,8 @@ class SINStage(Stage):
         weight = self.sung_weights(batch)
         return decoder_losses(self, target, before, after, weight)
 
-    def pictures(self, batch):
-        return envelopes(batch["features"], self.model(batch["magnitude"]))
+    def found(self, batch):
+        return Found(np.asarray(self.model(batch["magnitude"])))
 
 
 class F0Stage(Stage):
@@ -214,7 +220,10 @@ class F0Stage(Stage):
         self.model = models.build("f0", config)
         step = self.model.frame_step
         self.spectrograms = ("magnitude_4096" if step == 1 else f"magnitude_4096/{step}",)
-        self.salience_loss = losses.SalienceLoss()
+        softmax = self.model.softmax
+        self.salience_loss = losses.SalienceLoss() if softmax else losses.BinarySalienceLoss()
+        # Heads of lite are balanced by hand; the paper names no weights.
+        self.weights = (1.0, 1.0) if self.plain else (5.0, 2.0)
         self.contour_loss = losses.ContourLoss()
         self.voicing_loss = losses.VoicingLoss()
 
@@ -227,23 +236,34 @@ class F0Stage(Stage):
         salience = self.salience_loss(f0, heads["salience"], sample_weight=voiced)
         contour = self.contour_loss(f0, heads["f0_normalised"], sample_weight=voiced)
         voicing = self.voicing_loss(batch["voiced"], heads["voicing"])
-        estimate = f0_network.decode_salience(heads["salience"])
+        estimate = f0_decoding.decode(heads, "average", self.model.softmax)
         cents = 1200.0 / np.log(2.0) * ops.abs(ops.log(estimate / ops.maximum(f0, 1.0)))
         hit = ops.cast(cents < 50.0, "float32")
         right = ops.cast((heads["voicing"] > 0) == (batch["voiced"] > 0.5), "float32")
         count = ops.maximum(ops.sum(voiced), 1.0)
         return {
-            "loss": salience + 5.0 * contour + 2.0 * voicing,
+            "loss": salience + self.weights[0] * contour + self.weights[1] * voicing,
             "within_50_cents": ops.sum(hit * voiced) / count,
             "voicing_right": ops.mean(right),
         }
 
-    def pictures(self, batch):
+    def found(self, batch):
         heads = self.model.heads(batch[self.spectrograms[0]])
+        f0 = {
+            name: np.asarray(f0_decoding.decode(heads, name, self.model.softmax))
+            for name in F0_DECODINGS
+        }
+        return Found(f0=f0, voiced=np.asarray(heads["voicing"]) > 0)
+
+    def pictures(self, batch, found):
+        heads = self.model.heads(batch[self.spectrograms[0]])
+        shown = ops.softmax(heads["salience"], axis=-1)
+        if not self.model.softmax:
+            shown = ops.sigmoid(heads["salience"])
         voiced = np.asarray(batch["voiced"])[:, :, None]
         return {
             "target": pitch.salience(np.maximum(np.asarray(batch["f0"]), 1.0)) * voiced,
-            "salience": np.asarray(ops.softmax(heads["salience"], axis=-1)),
+            "salience": np.asarray(shown),
         }
 
 
@@ -277,10 +297,11 @@ class SSStage(Stage):
             "voicing": voicing,
         }
 
-    def pictures(self, batch):
+    def found(self, batch):
         out = self.model(batch["magnitude"])
-        found = ops.concatenate([out["envelope"], out["aperiodicity"]], axis=-1)
-        return envelopes(batch["features"], found)
+        features = ops.concatenate([out["envelope"], out["aperiodicity"]], axis=-1)
+        f0 = {"continuous": np.asarray(out["f0"])}
+        return Found(np.asarray(features), f0, np.asarray(out["voicing"]) > 0.5)
 
 
 class UNetStage(Stage):
@@ -306,12 +327,14 @@ class UNetStage(Stage):
         level = ops.maximum(ops.mean(batch["voice_magnitude"]), 1e-6)
         return {"loss": loss, "relative": loss / level}
 
-    def pictures(self, batch):
-        masked = batch["magnitude"] * self.model(batch["magnitude"])
+    def found(self, batch):
+        return Found(mask=np.asarray(self.model(batch["magnitude"])))
+
+    def pictures(self, batch, found):
         named = {
             "mixture": batch["magnitude"],
             "target": batch["voice_magnitude"],
-            "masked": masked,
+            "masked": batch["magnitude"] * found.mask,
         }
         return {name: 20 * np.log10(np.maximum(value, 1e-2)) for name, value in named.items()}
 
