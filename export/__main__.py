@@ -9,7 +9,7 @@ from pathlib import Path
 from absl import flags
 
 from sep_tf import audio_io, cli
-from sep_tf.config import PRESETS, AudioConfig
+from sep_tf.config import F0_DECODINGS, PRESETS, AudioConfig
 from sep_tf.runtimes.signatures import SIGNATURES
 
 PROGRAM = cli.Program(
@@ -29,6 +29,14 @@ flags.DEFINE_string(
 flags.DEFINE_string("output", None, "Path of the files without their ending.", flag_values=FLAGS)
 flags.DEFINE_enum("system", "sin", list(SIGNATURES), "What to export.", flag_values=FLAGS)
 flags.DEFINE_enum("preset", "lite", sorted(PRESETS), "Sizes of the networks.", flag_values=FLAGS)
+flags.DEFINE_enum(
+    "f0_decoding",
+    "average",
+    F0_DECODINGS,
+    "How f0 is read from stage f0: around the most salient pitch of a frame or of the best path "
+    "through all frames, or from the continuous contour.",
+    flag_values=FLAGS,
+)
 flags.DEFINE_string(
     "data_dir",
     None,
@@ -94,9 +102,13 @@ def _network() -> tuple:
     from export import module
 
     if FLAGS.weights:
+        if FLAGS["f0_decoding"].present:
+            raise cli.UsageError("--f0_decoding is for --model_dir: --weights have theirs")
         return module.from_weights(FLAGS.weights)
     data_dir = Path(FLAGS.data_dir) if FLAGS.data_dir else None
-    return module.assemble(Path(FLAGS.model_dir), FLAGS.preset, FLAGS.system, data_dir)
+    return module.assemble(
+        Path(FLAGS.model_dir), FLAGS.preset, FLAGS.system, data_dir, FLAGS.f0_decoding
+    )
 
 
 def run(argv: list[str] | None = None) -> int:

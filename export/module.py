@@ -1,5 +1,6 @@
 """The network every export holds: trained stages assembled into one model of named inputs."""
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -30,7 +31,11 @@ RECURRENT_CONTEXT = 256
 
 
 def assemble(
-    model_dir: Path, preset: str, system: str = "sin", data_dir: Path | None = None
+    model_dir: Path,
+    preset: str,
+    system: str = "sin",
+    data_dir: Path | None = None,
+    f0_decoding: str = "average",
 ) -> tuple[keras.Model, ModelInfo]:
     """The network of a system with the best weights of its stages in `model_dir`.
 
@@ -39,11 +44,12 @@ def assemble(
       preset: sizes.
       system: a key of STAGES.
       data_dir: records whose singers the stages learned, for a model_dir that does not name them.
+      f0_decoding: how f0 is read from the heads of stage f0.
 
     Raises:
       ModelError: a stage has no weights, or they are another preset's; no list of singers.
     """
-    config = configuration.model_config(preset)
+    config = dataclasses.replace(configuration.model_config(preset), f0_decoding=f0_decoding)
     for stage in STAGES[system]:
         path = weights_path(model_dir, stage)
         if not path.is_file():

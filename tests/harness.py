@@ -145,6 +145,9 @@ def batch(seed: int, size: int = 3) -> dict[str, np.ndarray]:
         "voiced": (np.arange(PHRASE) % 8 > 0) * np.ones((size, 1)),
         "audible": np.ones((size, PHRASE)),
     }
+    # Of waveforms the stages learn nothing; validation phrases are heard.
+    for name in ("mixture", "voice"):
+        values[name] = 0.1 * rng.normal(size=(size, (PHRASE - 1) * HOP))
     values["magnitude_4096/2"] = values["magnitude_4096"][:, ::2]
     out = {name: value.astype(np.float32) for name, value in values.items()}
     out["voice_magnitude"] = out["magnitude"] * (np.arange(513) % 3 > 0).astype(np.float32)

@@ -93,6 +93,24 @@ def test_salience_loss():
     assert number(losses.SalienceLoss()(f0, np.roll(best, 3, axis=-1))) > entropy + 1
 
 
+def test_binary_salience_loss():
+    """[23]: cross-entropy of every bin against a Gaussian of one bin around the pitch."""
+    f0 = np.array([[220.0, 441.0]], np.float32)
+    logits = np.random.default_rng(0).normal(0, 2, (1, 2, 360)).astype(np.float32)
+    target = pitch.salience(f0, 1.0).astype(np.float64)
+    assert target.max() == pytest.approx(1.0, abs=0.15)
+    chance = 1 / (1 + np.exp(-logits.astype(np.float64)))
+    expected = -(target * np.log(chance) + (1 - target) * np.log(1 - chance)).mean()
+    assert number(losses.BinarySalienceLoss()(f0, logits)) == pytest.approx(expected, rel=1e-4)
+
+
+def test_the_plain_loss_has_no_weights():
+    rng = np.random.default_rng(0)
+    true, found = rng.normal(size=(2, 3, 5, 64)).astype(np.float32)
+    loss = losses.feature_loss("plain", np.linspace(4, 0.1, 64))
+    assert number(loss(true, found)) == pytest.approx(np.mean((true - found) ** 2), rel=1e-5)
+
+
 def test_contour_loss_is_on_the_scale_of_the_continuous_representation():
     f0 = np.array([[pitch.F_MIN * 8, pitch.F_MIN * 2]], np.float32)
     # Three and one of six octaves.

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from sep_tf import models, pitch, spectrogram
-from sep_tf.config import PRESETS, ModelConfig
+from sep_tf.config import PRESETS, ConfigError, ModelConfig
 from sep_tf.models import f0 as f0_network
 from sep_tf.models import f0_decoding
 from tests import harness
@@ -260,6 +260,39 @@ def test_decoding_gives_the_pitch_between_bins(f0):
     logits = np.log(np.maximum(pitch.salience(np.array([[f0]])), 1e-9))
     cents = 1200 * math.log2(float(np.asarray(f0_decoding.decode_salience(logits))[0, 0]) / f0)
     assert abs(cents) < 1.0
+
+
+@pytest.mark.parametrize("frames", [2, 40])
+def test_the_path_in_the_graph_is_the_path_in_numpy(frames):
+    logits = np.random.default_rng(frames).normal(0, 2, (2, frames, 360)).astype(np.float32)
+    probabilities = np.exp(logits.astype(np.float64))
+    probabilities /= probabilities.sum(axis=-1, keepdims=True)
+    found = np.asarray(f0_decoding.decode({"salience": logits}, "viterbi"))
+    for i in range(2):
+        path = pitch.viterbi_path(probabilities[i])
+        expected = pitch.decode_salience(probabilities[i], path)
+        np.testing.assert_allclose(found[i], expected, rtol=1e-4)
+        assert np.mean(expected != pitch.decode_salience(probabilities[i])) > 0.1
+
+
+def test_decoding_of_independent_bins():
+    """Sigmoids of [23]: the average weighs probabilities, not odds."""
+    f0 = np.array([[196.3, 441.0]])
+    target = np.clip(pitch.salience(f0, 1.0), 1e-4, 1 - 1e-4)
+    logits = np.log(target / (1 - target)).astype(np.float32)
+    found = np.asarray(f0_decoding.decode({"salience": logits}, "average", softmax=False))
+    assert np.abs(1200 * np.log2(found / f0)).max() < 1.0
+
+
+def test_the_contour_is_a_decoding(tiny):
+    model, values = make("extractor", dataclasses.replace(TINY, f0_decoding="continuous")), {}
+    model.set_weights(tiny["extractor"].get_weights())
+    values = inputs("extractor", 32)
+    heads = harness.flat(model.f0(values["magnitude_4096"]))
+    found = harness.flat(model(values))["f0"]
+    np.testing.assert_allclose(found, pitch.denormalise(heads["f0_normalised"]), rtol=1e-5)
+    with pytest.raises(ConfigError, match="unknown f0 decoding 'median'"):
+        f0_decoding.decode({}, "median")
 
 
 def test_upsampling_interpolates():

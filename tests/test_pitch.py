@@ -81,3 +81,48 @@ def test_interpolation_fills_gaps_in_cents_and_holds_the_ends():
 def test_a_contour_without_voice_is_the_fill():
     found = pitch.interpolate_unvoiced(np.zeros(3), np.zeros(3, bool), fill=150.0)
     np.testing.assert_array_equal(found, [150.0] * 3)
+
+
+# The path through all frames
+
+
+def _distribution(frames: int, seed: int = 0) -> np.ndarray:
+    logits = np.random.default_rng(seed).normal(0, 2, (frames, pitch.N_BINS))
+    values = np.exp(logits)
+    return values / values.sum(axis=-1, keepdims=True)
+
+
+def _best_path(probabilities: np.ndarray) -> np.ndarray:
+    """Viterbi with every transition written out."""
+    distance = np.abs(np.arange(pitch.N_BINS)[:, None] - np.arange(pitch.N_BINS))
+    cost = np.minimum(pitch.STEP_COST * distance, pitch.JUMP_COST)
+    cost[distance > pitch.MAX_STEP] = pitch.JUMP_COST
+    score, origins = np.log(probabilities[0]), []
+    for frame in probabilities[1:]:
+        total = score - cost
+        origins.append(total.argmax(axis=1))
+        score = np.log(frame) + total.max(axis=1)
+    path = [score.argmax()]
+    for origin in reversed(origins):
+        path.append(origin[path[-1]])
+    return np.array(path[::-1])
+
+
+@pytest.mark.parametrize("frames", [1, 2, 60])
+def test_the_path_is_the_best_of_all(frames):
+    probabilities = _distribution(frames)
+    found = pitch.viterbi_path(probabilities)
+    np.testing.assert_array_equal(found, _best_path(probabilities))
+
+
+def test_a_path_passes_over_octave_errors_and_follows_new_notes():
+    f0 = np.full(100, 220.0)
+    f0[60:] = 330.0
+    salience = pitch.salience(f0) + 1e-4
+    for frame in (20, 21, 80):  # an octave too high for a moment
+        salience[frame] = 0.2 * salience[frame] + 0.8 * pitch.salience(2 * f0[frame : frame + 1])[0]
+    salience /= salience.sum(axis=-1, keepdims=True)
+    alone = pitch.decode_salience(salience)
+    assert alone[20] > 400
+    found = pitch.decode_salience(salience, pitch.viterbi_path(salience))
+    assert np.abs(1200 * np.log2(found / f0)).max() < 5

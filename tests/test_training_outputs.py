@@ -43,6 +43,25 @@ def test_tensorboard_has_curves_and_pictures(run, name):
         "unet": {"mixture", "target", "masked"},
     }
     assert pictures == expected.get(name, {"target", "found"})
+    heard = {tag for tag, values in found.items() if ("audio", 40) in values}
+    assert heard == (set() if name == "encoder" else {"mixture", "target", "found"})
+    figures = {tag for tag in found if tag.startswith(("valid_mcd", "valid_f0", "valid_code"))}
+    f0 = {"valid_f0_average", "valid_f0_viterbi", "valid_f0_continuous"}
+    others = {
+        "autovc": {"valid_mcd_db", "valid_code_spread"},
+        "encoder": {"valid_code_spread"},
+        "f0": f0,
+        "ss": {"valid_mcd_db", "valid_f0_continuous"},
+        "unet": set(),  # noise has no voiced frame for WORLD
+    }
+    assert figures == others.get(name, {"valid_mcd_db"})
+
+
+def test_the_distortion_falls_while_a_network_learns(run):
+    """The figure that says how it will sound, not the loss."""
+    text = (run.model_dir / "sin" / "log.csv").read_text().splitlines()
+    rows = [float(row["valid_mcd_db"]) for row in csv.DictReader(text)]
+    assert rows[-1] < 0.8 * rows[0]
 
 
 def test_the_learning_rate_is_the_schedule(run):
