@@ -1,6 +1,7 @@
 """`sep-tf export`: trained networks for other runtimes.
 
 sep-tf export --model_dir=runs/lite --output=sin-lite --quantise=float16
+sep-tf export --weights=sin-lite --format=saved_model --output=models/sin-lite
 """
 
 import sys
@@ -10,13 +11,15 @@ from absl import flags
 
 from sep_tf import audio_io, cli
 from sep_tf.config import F0_DECODINGS, PRESETS, AudioConfig
+from sep_tf.errors import ModelError
 from sep_tf.runtimes.signatures import SIGNATURES
 
 PROGRAM = cli.Program(
     "export",
     "--model_dir=FOLDER|--weights=MODEL --output=NAME [flags]",
-    "Assembles the trained stages of a system and writes NAME.tflite and NAME.weights.h5. The "
-    "exported file is run and compared with Keras before it is kept.",
+    "Assembles the trained stages of a system and writes NAME.tflite and NAME.weights.h5, or a "
+    "SavedModel in a version folder NAME/1, NAME/2, ... What was exported is run and compared with "
+    "Keras before it is kept.",
 )
 FLAGS = PROGRAM.flags
 flags.DEFINE_string("model_dir", None, "Folder made by `sep-tf train`.", flag_values=FLAGS)
@@ -26,7 +29,10 @@ flags.DEFINE_string(
     "Instead of --model_dir: a bundled model (sin-lite), or a .weights.h5 file.",
     flag_values=FLAGS,
 )
-flags.DEFINE_string("output", None, "Path of the files without their ending.", flag_values=FLAGS)
+flags.DEFINE_string(
+    "output", None, "Path of the files without their ending; of a SavedModel, the folder of its "
+    "versions.", flag_values=FLAGS,
+)  # fmt: skip
 flags.DEFINE_enum("system", "sin", list(SIGNATURES), "What to export.", flag_values=FLAGS)
 flags.DEFINE_enum("preset", "lite", sorted(PRESETS), "Sizes of the networks.", flag_values=FLAGS)
 flags.DEFINE_enum(
@@ -43,16 +49,28 @@ flags.DEFINE_string(
     "Records that sdn and autovc learned from, for a --model_dir that does not name its singers.",
     flag_values=FLAGS,
 )
-flags.DEFINE_enum("format", "tflite", ["tflite"], "What to export.", flag_values=FLAGS)
 flags.DEFINE_enum(
-    "quantise", "float16", ["none", "float16", "dynamic"], "Weights of the .tflite.",
+    "format", "tflite", ["tflite", "saved_model"], "What to export.", flag_values=FLAGS
+)
+flags.DEFINE_enum(
+    "quantise", "float16", ["none", "float16", "dynamic", "int8"], "Numbers of the .tflite.",
     flag_values=FLAGS,
 )  # fmt: skip
-
+flags.DEFINE_multi_string(
+    "calibration", [], "Songs whose phrases int8 is calibrated on, files or folders.",
+    flag_values=FLAGS,
+)  # fmt: skip
+flags.DEFINE_integer(
+    "model_version", None, "Of the SavedModel; one more than the highest there is by default.",
+    lower_bound=1, flag_values=FLAGS,
+)  # fmt: skip
+flags.DEFINE_bool(
+    "verify", True, "Run what was exported and compare it with Keras.", flag_values=FLAGS
+)
 flags.DEFINE_string(
     "verify_audio",
     str(Path(__file__).parent.parent / "examples" / "sakura" / "mix.flac"),
-    "Music on which the exported file is compared with Keras.",
+    "Music on which it is compared.",
     flag_values=FLAGS,
 )
 
@@ -61,39 +79,18 @@ def main(args: list[str]) -> int:
     PROGRAM.require(args, "output")
     if bool(FLAGS.model_dir) == bool(FLAGS.weights):
         raise cli.UsageError("give either --model_dir or --weights")
+    if FLAGS.quantise == "int8" and FLAGS.format == "tflite" and not FLAGS.calibration:
+        raise cli.UsageError("--quantise=int8 needs --calibration=FOLDER, songs to calibrate on")
     music = audio_io.read(FLAGS.verify_audio, AudioConfig().sample_rate)[0]
     output = Path(FLAGS.output)
     if not output.parent.is_dir():
         raise cli.UsageError(f"folder {output.parent} does not exist")
     cli.quiet_tensorflow()
-    from export import module, tflite
-    from sep_tf.errors import ModelError
-    from sep_tf.runtimes.keras import KerasRuntime
-    from sep_tf.runtimes.litert import LiteRTRuntime
-
     model, info = _network()
-    endings = (".weights.h5", ".tflite")
-    weights, file = (output.with_name(output.name + ending) for ending in endings)
-    # Under other names until the exported file has been run and compared.
-    trials = [output.with_name("trial-" + output.name + ending) for ending in endings]
-    try:
-        module.save_weights(model, info, trials[0])
-        tflite.write(tflite.convert(model, info, FLAGS.quantise), info, trials[1])
-        inputs = module.example(music, info)
-        errors = tflite.parity(KerasRuntime(trials[0]), LiteRTRuntime(trials[1]), inputs)
-        print(f"{file}: {trials[1].stat().st_size / 1e6:.1f} MB; compared with Keras:")
-        for name, error in errors.items():
-            what = "share within 10 cents" if name == "f0" else "largest error / deviation"
-            print(f"  {name}: {what} {error:.2g}")
-        bounds = tflite.BOUNDS[FLAGS.quantise]
-        worst = max(error for name, error in errors.items() if name != "f0")
-        if worst > bounds.error or errors.get("f0", 1.0) < bounds.f0_share:
-            raise ModelError(f"{file} differs from the Keras model by more than {bounds}; not kept")
-        trials[0].replace(weights)
-        trials[1].replace(file)
-    finally:
-        for trial in trials:
-            trial.unlink(missing_ok=True)
+    if FLAGS.format == "saved_model":
+        _export_saved_model(model, info, output, music)
+    else:
+        _export_tflite(model, info, output, music)
     return 0
 
 
@@ -109,6 +106,61 @@ def _network() -> tuple:
     return module.assemble(
         Path(FLAGS.model_dir), FLAGS.preset, FLAGS.system, data_dir, FLAGS.f0_decoding
     )
+
+
+def _export_tflite(model, info, output: Path, music) -> None:
+    """NAME.tflite, and NAME.weights.h5 when it came from a training."""
+    from export import module, tflite, verify
+
+    endings = (".weights.h5", ".tflite")
+    weights, file = (output.with_name(output.name + ending) for ending in endings)
+    # Under other names until the exported file has been run and compared.
+    trials = [output.with_name("trial-" + output.name + ending) for ending in endings]
+    try:
+        if FLAGS.model_dir:
+            module.save_weights(model, info, trials[0])
+        content = tflite.convert(model, info, FLAGS.quantise, FLAGS.calibration)
+        tflite.write(content, info, trials[1])
+        if FLAGS.verify:
+            inputs = module.example(music, info)
+            expected = module.call(model, info, inputs)
+            parameters = model.count_params()
+            report = verify.tflite(trials[1], expected, inputs, FLAGS.quantise, parameters)
+            _judge(file, report, verify.BOUNDS[FLAGS.quantise])
+        if FLAGS.model_dir:
+            trials[0].replace(weights)
+        trials[1].replace(file)
+    finally:
+        for trial in trials:
+            trial.unlink(missing_ok=True)
+
+
+def _export_saved_model(model, info, output: Path, music) -> None:
+    from export import saved_model, verify
+
+    output.mkdir(exist_ok=True)
+    # Not a number: a server that watches the folder does not see it.
+    trial = output / "trial"
+    saved_model.remove(trial)
+    try:
+        saved_model.write(model, info, trial)
+        if not (trial / saved_model.WARMUP_FILE).is_file():
+            PROGRAM.note("no warm-up requests: they need the package tensorflow-serving-api")
+        if FLAGS.verify:
+            report = saved_model.verify(model, info, trial, music)
+            _judge(output, report, verify.BOUNDS["saved_model"])
+        print(f"wrote {saved_model.publish(trial, output, FLAGS.model_version)}")
+    finally:
+        saved_model.remove(trial)
+
+
+def _judge(name: Path, report, bounds) -> None:
+    """Prints a report; raises ModelError when it is out of bounds."""
+    print(f"{name}: compared with Keras:")
+    for line in report.lines():
+        print(f"  {line}")
+    if problems := report.problems(bounds):
+        raise ModelError(f"{name} differs from the Keras model, not kept: {'; '.join(problems)}")
 
 
 def run(argv: list[str] | None = None) -> int:

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
@@ -118,15 +119,26 @@ def save_weights(model: keras.Model, info: ModelInfo, path: Path) -> None:
     partial.replace(path)
 
 
+def units(info: ModelInfo) -> dict[str, dict[str, dict[str, Any]]]:
+    """Shape, type and unit of every input and output, for people and other programs."""
+    sides = {"inputs": info.signature.inputs, "outputs": info.signature.outputs}
+    return {
+        side: {
+            name: {"shape": ["T" if n is None else n for n in port.shape(None)]}
+            | {"dtype": port.dtype, "unit": port.unit}
+            for name, port in ports.items()
+        }
+        for side, ports in sides.items()
+    }
+
+
 def example(sound: np.ndarray, info: ModelInfo) -> dict[str, np.ndarray]:
     """Inputs of one chunk from the beginning of a sound [samples] at 32 kHz, zeros after it.
 
     AutoVC reads the sound as a voice: its WORLD features; singers are the first and the last.
     """
-    hop, margin = AudioConfig().hop_length, chunks.MARGIN
-    needed = (info.frames - 1) * hop
-    cut = np.pad(sound[:needed], (0, max(0, needed - len(sound))))
-    inputs = chunks.spectrograms(np.pad(cut, margin), info)
+    cut = excerpt(sound, info)
+    inputs = chunks.spectrograms(np.pad(cut, chunks.MARGIN), info)
     if info.system == "autovc":
         from sep_tf import world
 
@@ -137,3 +149,15 @@ def example(sound: np.ndarray, info: ModelInfo) -> dict[str, np.ndarray]:
         if port.width is None:
             inputs[name] = np.int32(0 if name == "source" else last)
     return inputs
+
+
+def excerpt(sound: np.ndarray, info: ModelInfo) -> np.ndarray:
+    """The beginning of a sound [samples], as long as a chunk with its context; zeros after it."""
+    needed = (info.frames - 1) * AudioConfig().hop_length
+    return np.pad(sound[:needed], (0, max(0, needed - len(sound))))
+
+
+def call(model: keras.Model, info: ModelInfo, inputs: dict[str, Any]) -> dict[str, np.ndarray]:
+    """What the Keras model itself makes of one chunk, of any length that is aligned."""
+    out = model(info.batch(inputs, None))
+    return {name: np.asarray(value)[0] for name, value in out.items()}

@@ -265,14 +265,15 @@ class Separator:
         cut = framing.stream_chunks(
             blocks, info.chunk_frames, info.context, chunks.MARGIN, AUDIO.hop_length, info.alignment
         )
-        for chunk, audio in cut:
-            yield self._chunk_features(audio, chunk)
+        for chunk, audio, out in chunks.run_all(self.runtime, cut):
+            yield self._chunk_features(audio, chunk, out)
             if progress:
                 progress(chunk.stop / AUDIO.frames_per_second)
 
-    def _chunk_features(self, audio: np.ndarray, chunk: framing.Chunk) -> world.VocoderFeatures:
-        """Features of the frames a chunk keeps, from its audio with margins."""
-        out = chunks.run(self.runtime, audio)
+    def _chunk_features(
+        self, audio: np.ndarray, chunk: framing.Chunk, out: dict[str, np.ndarray]
+    ) -> world.VocoderFeatures:
+        """Features of the frames a chunk keeps, from its audio with margins and what it gave."""
         voiced = out["voicing"] > self.runtime.info.voicing_threshold
         singing = near(voiced, _CONSONANT_FRAMES)[chunk.keep]
         out, voiced = {name: value[chunk.keep] for name, value in out.items()}, voiced[chunk.keep]

@@ -17,8 +17,16 @@ from sep_tf.runtimes.info import ModelInfo
 __all__ = ["PRESETS", "RUNTIMES", "ModelInfo", "Runtime", "bundled", "find", "load"]
 
 PRESETS = Path(__file__).parent.parent / "presets"
-# runtime -> (file name ending, package it needs); `auto` takes the first that is there.
-RUNTIMES = {"litert": (".tflite", "ai_edge_litert"), "keras": (".weights.h5", "keras")}
+# What makes a folder a SavedModel.
+GRAPH_FILE = "saved_model.pb"
+# runtime -> (file name ending, package it needs); `auto` takes the first of these that is there. A
+# SavedModel is a folder; `serving` needs an address instead of a file.
+RUNTIMES = {
+    "litert": (".tflite", "ai_edge_litert"),
+    "keras": (".weights.h5", "keras"),
+    "saved_model": ("", "tensorflow"),
+    "serving": ("", ""),
+}
 
 
 class Runtime(Protocol):
@@ -47,17 +55,20 @@ def bundled() -> list[str]:
     names = {
         path.name.removesuffix(ending)
         for ending, _ in RUNTIMES.values()
+        if ending
         for path in PRESETS.glob(f"*{ending}")
     }
     return sorted(names)
 
 
-def find(model: str, runtime: str) -> tuple[str, Path]:
+def find(model: str, runtime: str, server: str | None = None) -> tuple[str, Path]:
     """Chooses a runtime and the model's file.
 
     Args:
-      model: a bundled name ("sin-lite") or the path of a .tflite or .weights.h5 file.
-      runtime: "litert", "keras", or "auto" for the first that is installed and has a file.
+      model: a bundled name ("sin-lite"), the path of a .tflite or .weights.h5 file, the folder of a
+        SavedModel or of its versions; with a server, the model's name there.
+      runtime: a key of RUNTIMES, or "auto" for the first that is installed and has a file.
+      server: HOST:PORT or http://HOST:PORT, for the runtime "serving", which `auto` then takes.
 
     Raises:
       ModelError: unknown runtime or model, a runtime that is not installed, no fitting file.
@@ -65,10 +76,14 @@ def find(model: str, runtime: str) -> tuple[str, Path]:
     if runtime != "auto" and runtime not in RUNTIMES:
         names = ", ".join(["auto", *RUNTIMES])
         raise ModelError(f"unknown runtime '{runtime}', expected one of: {names}")
+    if server or runtime == "serving":
+        return _find_server(model, runtime, server)
     candidates = _candidates(model)
     if not candidates:
         if "/" in model or Path(model).suffix:
-            raise ModelError(f"model {model} does not exist or is no .tflite or .weights.h5 file")
+            raise ModelError(
+                f"model {model} does not exist or is no .tflite, .weights.h5 or SavedModel"
+            )
         raise ModelError(f"unknown model '{model}', expected one of: {', '.join(bundled())}")
     wanted = RUNTIMES if runtime == "auto" else [runtime]
     for name in wanted:
@@ -81,22 +96,53 @@ def find(model: str, runtime: str) -> tuple[str, Path]:
     raise ModelError(f"model {model} has no file for runtime {runtime}")
 
 
+def _find_server(model: str, runtime: str, server: str | None) -> tuple[str, Path]:
+    if not server:
+        raise ModelError("runtime serving needs an address: --server=HOST:PORT")
+    if runtime not in ("auto", "serving"):
+        raise ModelError(f"a server is for runtime serving, not {runtime}")
+    if "://" not in server and not importlib.util.find_spec("tensorflow_serving"):
+        raise ModelError(
+            "gRPC needs the package tensorflow-serving-api; http://HOST:PORT goes without"
+        )
+    return "serving", Path(model)
+
+
 def _candidates(model: str) -> dict[str, Path]:
     path = Path(model)
-    for name, (ending, _) in RUNTIMES.items():
+    files = {name: ending for name, (ending, _) in RUNTIMES.items() if ending}
+    for name, ending in files.items():
         if model.endswith(ending):
             return {name: path} if path.is_file() else {}
-    found = {name: PRESETS / (model + ending) for name, (ending, _) in RUNTIMES.items()}
+    if path.is_dir() and (folder := version_folder(path)):
+        return {"saved_model": folder}
+    found = {name: PRESETS / (model + ending) for name, ending in files.items()}
     return {name: file for name, file in found.items() if file.is_file()}
 
 
-def load(model: str, runtime: str = "auto") -> Runtime:
+def load(model: str, runtime: str = "auto", server: str | None = None) -> Runtime:
     """Loads a model; see `find`. Raises ModelError when the file does not fit."""
-    name, path = find(model, runtime)
+    name, path = find(model, runtime, server)
+    if name == "serving":
+        from sep_tf.runtimes.serving import ServingRuntime
+
+        return ServingRuntime(server, model)
     if name == "litert":
         from sep_tf.runtimes.litert import LiteRTRuntime
 
         return LiteRTRuntime(path)
+    if name == "saved_model":
+        from sep_tf.runtimes.saved_model import SavedModelRuntime
+
+        return SavedModelRuntime(path)
     from sep_tf.runtimes.keras import KerasRuntime
 
     return KerasRuntime(path)
+
+
+def version_folder(path: Path) -> Path | None:
+    """The SavedModel of a folder: itself, or its highest version; None when there is none."""
+    if (path / GRAPH_FILE).is_file():
+        return path
+    versions = [p for p in path.glob("*") if p.name.isdecimal() and (p / GRAPH_FILE).is_file()]
+    return max(versions, key=lambda p: int(p.name), default=None)

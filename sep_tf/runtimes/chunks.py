@@ -1,15 +1,19 @@
-"""A chunk of audio through a runtime."""
+"""Chunks of audio through a runtime."""
 
+import collections
+from collections.abc import Iterable, Iterator
+from concurrent import futures
 from typing import Any
 
 import numpy as np
 
-from sep_tf import runtimes, spectrogram
+from sep_tf import framing, runtimes, spectrogram
 from sep_tf.config import AudioConfig
 
 _AUDIO = AudioConfig()
 # Samples beyond the first and the last frame's centre: half of the longest analysis window.
 MARGIN = _AUDIO.f0_fft_length // 2
+HOP = _AUDIO.hop_length
 
 
 def spectrograms(audio: np.ndarray, info: "runtimes.ModelInfo") -> dict[str, np.ndarray]:
@@ -26,7 +30,7 @@ def spectrograms(audio: np.ndarray, info: "runtimes.ModelInfo") -> dict[str, np.
     for name, length in info.signature.transforms.items():
         skip = MARGIN - length // 2
         windows = np.lib.stride_tricks.sliding_window_view(audio[skip : len(audio) - skip], length)
-        inputs[name] = spectrogram.framed_magnitude(windows[:: _AUDIO.hop_length])
+        inputs[name] = spectrogram.framed_magnitude(windows[::HOP])
     return inputs
 
 
@@ -38,3 +42,35 @@ def run(runtime: "runtimes.Runtime", audio: np.ndarray, **others: Any) -> dict[s
     if hasattr(runtime, "run_audio"):
         return runtime.run_audio(audio, **others)
     return runtime(spectrograms(audio, runtime.info) | others)
+
+
+Cut = tuple[framing.Chunk, np.ndarray]
+
+
+def run_all(
+    runtime: "runtimes.Runtime", cut: Iterable[Cut], **others: Any
+) -> Iterator[tuple[framing.Chunk, np.ndarray, dict[str, np.ndarray]]]:
+    """Runs chunks as `framing.stream_chunks` cuts them.
+
+    A runtime with an attribute `in_flight` has so many at once; another, one after the other.
+
+    Yields:
+      Chunk, its audio and its outputs, in order.
+    """
+    count = getattr(runtime, "in_flight", 1)
+    if count == 1:
+        for chunk, audio in cut:
+            yield chunk, audio, run(runtime, audio, **others)
+        return
+    waiting: collections.deque = collections.deque()
+    pool = futures.ThreadPoolExecutor(count)
+    try:
+        for chunk, audio in cut:
+            waiting.append((chunk, audio, pool.submit(run, runtime, audio, **others)))
+            if len(waiting) > count:
+                chunk, audio, future = waiting.popleft()
+                yield chunk, audio, future.result()
+        for chunk, audio, future in waiting:
+            yield chunk, audio, future.result()
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)

@@ -1,0 +1,130 @@
+"""SavedModel export: version folders as TensorFlow Serving reads them, checked by its loader."""
+
+import dataclasses
+import importlib.util
+import json
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+from export import graph, module
+from export import verify as checks
+from sep_tf.errors import ModelError
+from sep_tf.runtimes import ModelInfo
+from sep_tf.runtimes.saved_model import ASSETS_FILE
+
+SINGERS_FILE = "assets/singers.txt"
+UNITS_FILE = "assets/signatures.json"
+WARMUP_FILE = "assets.extra/tf_serving_warmup_requests"
+# Seconds that the loader may take to start TensorFlow and run once.
+_CLI_TIMEOUT = 300
+
+
+def next_version(folder: Path) -> int:
+    """One more than the highest version in a folder; 1 when there is none."""
+    taken = [int(path.name) for path in folder.glob("*") if path.name.isdecimal()]
+    return max(taken, default=0) + 1
+
+
+def write(model: keras.Model, info: ModelInfo, folder: Path) -> None:
+    """Writes a SavedModel into `folder`, which must not exist.
+
+    Configuration, list of singers and units of every input and output lie in `assets`, requests
+    that warm a server up in `assets.extra` when tensorflow-serving-api is installed.
+    """
+    # ExportArchive, not tf.saved_model.save: that one loses Keras 3's variables in C++.
+    archive = keras.export.ExportArchive()
+    archive.track(model)
+    for name, (function, spec) in graph.endpoints(model, info).items():
+        archive.add_endpoint(name, function, input_signature=[spec])
+    archive.write_out(str(folder), verbose=False)
+    _write_text(folder / ASSETS_FILE, json.dumps(info.to_dict(), indent=1) + "\n")
+    _write_text(folder / UNITS_FILE, json.dumps(module.units(info), indent=1) + "\n")
+    if info.singers:
+        _write_text(folder / SINGERS_FILE, "".join(f"{name}\n" for name in info.singers))
+    if importlib.util.find_spec("tensorflow_serving"):
+        from export.serving import warmup
+
+        warmup.write(folder / WARMUP_FILE, info)
+
+
+def _write_text(path: Path, text: str) -> None:
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(text, encoding="utf-8")
+
+
+def run_in_fresh_process(
+    folder: Path, signature: str, inputs: dict[str, np.ndarray]
+) -> dict[str, np.ndarray]:
+    """Outputs that `saved_model_cli run` gives: TensorFlow Serving's loader, nothing of ours.
+
+    Raises:
+      ModelError: it failed; the last line it wrote.
+    """
+    with tempfile.TemporaryDirectory() as scratch:
+        given = []
+        for name, value in inputs.items():
+            np.save(f"{scratch}/{name}.npy", value)
+            given.append(f"{name}={scratch}/{name}.npy")
+        command: list[Any] = [
+            sys.executable, "-m", "tensorflow.python.tools.saved_model_cli", "run",
+            "--dir", folder, "--tag_set", "serve", "--signature_def", signature,
+            "--inputs", ";".join(given), "--outdir", f"{scratch}/out",
+        ]  # fmt: skip
+        done = subprocess.run(command, capture_output=True, text=True, timeout=_CLI_TIMEOUT)
+        if done.returncode:
+            lines = [line for line in done.stderr.splitlines() if "rror" in line]
+            raise ModelError(
+                f"{folder} does not run in a fresh process (exit status {done.returncode}): "
+                f"{lines[-1] if lines else done.stderr[-200:]}"
+            )
+        return {path.stem: np.load(path) for path in Path(scratch, "out").glob("*.npy")}
+
+
+def publish(trial: Path, output: Path, version: int | None) -> Path:
+    """Moves a finished model to its version folder; raises ModelError when that exists."""
+    target = output / str(version or next_version(output))
+    if target.exists():
+        raise ModelError(f"{target} exists; choose another --model_version")
+    trial.replace(target)
+    return target
+
+
+def remove(trial: Path) -> None:
+    """Removes what is left of an export that failed."""
+    shutil.rmtree(trial, ignore_errors=True)
+
+
+def verify(model: keras.Model, info: ModelInfo, folder: Path, music: np.ndarray) -> checks.Report:
+    """Runs a SavedModel on music, in a fresh process and here, and compares it with Keras.
+
+    Raises:
+      ModelError: it does not run, gives other outputs, or differs between its signatures.
+    """
+    inputs = module.example(music, info)
+    expected = module.call(model, info, inputs)
+    bounds = checks.BOUNDS["saved_model"]
+    batch = info.batch(inputs, None)
+    fresh = run_in_fresh_process(folder, info.signature.name, batch)
+    report = checks.compare(
+        expected, {name: value[0] for name, value in fresh.items()}, info, bounds
+    )  # fmt: skip
+    if info.signature.transforms:
+        audio = module.excerpt(music, info)[np.newaxis]
+        given = {"audio": audio} | {k: v for k, v in batch.items() if v.ndim == 1}
+        found = run_in_fresh_process(folder, "serving_default", given)
+        second = checks.compare(
+            checks.kept(expected, info),
+            checks.kept({name: value[0] for name, value in found.items()}, info),
+            info,
+            bounds,
+        )
+        report = checks.worst(report, second)
+    size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    return dataclasses.replace(report, size=size)

@@ -1,0 +1,1 @@
+"""For TensorFlow Serving: warm-up requests, a load generator, a small server, configurations."""
