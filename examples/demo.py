@@ -16,7 +16,7 @@ PROGRAM = cli.Program("examples.demo", "", "Extracts the voice of the bundled so
 def main(args: list[str]) -> int:
     if args:
         raise cli.UsageError(f"unexpected argument '{args[0]}'")
-    from sep_tf import audio_io, metrics, plot, world
+    from sep_tf import audio_io, metrics, world
     from sep_tf.config import AudioConfig
     from sep_tf.separator import Separator
 
@@ -27,7 +27,7 @@ def main(args: list[str]) -> int:
     separator = Separator.from_pretrained()
     with cli.quiet_native_log():
         separator.load()
-    result = separator.separate_file(mix, voice_path)
+    result = separator.separate_file(mix, voice_path, plot=picture)
     elapsed = time.monotonic() - started
 
     mixture, true, voice = (
@@ -38,8 +38,6 @@ def main(args: list[str]) -> int:
         name: metrics.distortion(reference, metrics.analyse_voice(audio)).mean_db
         for name, audio in (("voice", voice), ("mixture", mixture))
     }
-    features = separator.analyse(mixture, rate)
-    plot.extraction(picture, mixture, voice, features, f"{SONG.name}: mixture and extracted voice")
     quiet = ~reference.voiced & (world.frame_level_db(true) < -60.0)
     leak = world.frame_level_db(voice)[quiet].mean() if quiet.any() else float("nan")
 

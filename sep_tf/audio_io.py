@@ -9,7 +9,7 @@ import io
 import os
 import shlex
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import BinaryIO
 
 import numpy as np
@@ -42,6 +42,7 @@ __all__ = [
     "read",
     "read_blocks",
     "replacing",
+    "resampled",
     "resampled_length",
 ]
 
@@ -189,7 +190,7 @@ def read(
 class Resampler:
     """Streaming sample-rate conversion; the result does not depend on how blocks were cut.
 
-    Blocks are float32 [n] for one channel, [n, channels] for more.
+    Blocks are float32 [n] or [n, 1] for one channel, [n, channels] for more; so is the output.
     """
 
     def __init__(self, in_rate: int, out_rate: int, channels: int = 1) -> None:
@@ -197,6 +198,7 @@ class Resampler:
         self.out_rate = out_rate
         self.n_in = 0
         self.n_out = 0
+        self._channels = channels
         self._empty = np.zeros((0,) if channels == 1 else (0, channels), np.float32)
         self._stream = None
         if in_rate != out_rate:
@@ -208,6 +210,8 @@ class Resampler:
         Raises:
           ValueError: the block has the wrong number of channels.
         """
+        if self.n_in == 0 and self._channels == 1 and block.ndim == 2:
+            self._empty = np.zeros((0, 1), np.float32)
         if block.shape[1:] != self._empty.shape[1:]:
             raise ValueError(f"expected blocks like {self._empty.shape}, got {block.shape}")
         block = np.ascontiguousarray(block, np.float32)
@@ -236,6 +240,16 @@ class Resampler:
         self.n_out = total
         padding = [(0, left - len(rest)), *[(0, 0)] * (rest.ndim - 1)]
         return np.pad(rest, padding)
+
+
+def resampled(
+    blocks: Iterable[np.ndarray], in_rate: int, out_rate: int, channels: int = 1
+) -> Iterator[np.ndarray]:
+    """Blocks at one rate as blocks at another; see `Resampler`."""
+    resampler = Resampler(in_rate, out_rate, channels)
+    for block in blocks:
+        yield resampler.push(block)
+    yield resampler.finish()
 
 
 def resampled_length(n_samples: int, in_rate: int, out_rate: int) -> int:

@@ -30,6 +30,8 @@ FORMATS: dict[str, tuple[str, str]] = {
     ".caf": ("CAF", "PCM_24"),
     ".w64": ("W64", "PCM_24"),
 }
+# What a user may ask for -> libsndfile's name; None is the format's own.
+ENCODINGS = {"pcm16": "PCM_16", "pcm24": "PCM_24", "float": "FLOAT"}
 _FLOAT_FORMATS = (".wav", ".aiff", ".aif", ".caf", ".w64")
 # Headers of these count bytes in 32 bits; a longer .wav is written as RF64.
 _LIMIT_32_BIT = {"WAV": 0xFFFF_0000, "AIFF": 0xFFFF_0000}
@@ -147,7 +149,7 @@ class Writer:
 
 
 class VoiceWriter:
-    """Writes a mono voice and sees to samples beyond full scale, as a context manager.
+    """Writes a voice and sees to samples beyond full scale, as a context manager.
 
     `rescale` needs the peak of the whole voice: samples wait in an unnamed float file in the
     output's folder, and the output is made of them, block by block, at the end.
@@ -158,29 +160,40 @@ class VoiceWriter:
       gain: what the voice was multiplied by, known after the `with` block; 1 for no change.
     """
 
-    def __init__(self, path: StrPath, sample_rate: int, clip: str = "rescale") -> None:
+    def __init__(
+        self,
+        path: StrPath,
+        sample_rate: int,
+        clip: str = "rescale",
+        encoding: str | None = None,
+        channels: int = 1,
+    ) -> None:
         """Names the output; nothing is made before the `with` block.
 
         Args:
           path: output; its extension names the format.
           sample_rate: Hz.
+          encoding: one of ENCODINGS; the format's own by default.
+          channels: at least 1.
           clip: "rescale" (divide the whole voice by its peak if that is above 1), "clamp" (limit
             samples to full scale) or "none" (leave them, in a float file).
 
         Raises:
-          SepTfError: unknown extension or clip mode, "none" in a format without float samples.
+          SepTfError: unknown extension, encoding or clip mode, "none" in a format without float
+            samples.
         """
         self.path = os.fspath(path)
+        self.channels = channels
         self.sample_rate = sample_rate
         self.frames = 0
         self.peak = 0.0
         self.gain = 1.0
         self._clip = clip
-        self._subtype = _clip_subtype(path, clip)
+        self._subtype = _subtype(path, clip, encoding)
 
     def __enter__(self) -> Self:
         """Raises SepTfError where the output cannot be made, before any work is done."""
-        check_output(self.path, self.sample_rate, self._clip)
+        _try_output(self.path, self.sample_rate, self.channels, self._subtype)
         folder = os.path.dirname(os.path.realpath(self.path))
         try:
             self._spool = tempfile.TemporaryFile(dir=folder, prefix=".sep-tf-")
@@ -189,15 +202,17 @@ class VoiceWriter:
         return self
 
     def write(self, block: np.ndarray) -> None:
-        """Appends float [n].
+        """Appends float [n] of one channel, [n, channels] of any number.
 
         Raises:
           SepTfError: the disk is full.
-          ValueError: not one channel, or not finite.
+          ValueError: other channels, or not finite.
         """
         block = np.ascontiguousarray(block, np.float32)
-        if block.ndim != 1 or not np.isfinite(block).all():
-            raise ValueError(f"a voice is finite samples of one channel, got {block.shape}")
+        channels = block.shape[1] if block.ndim == 2 else 1
+        if channels != self.channels or not np.isfinite(block).all():
+            wanted = f"finite samples of {self.channels} channel(s)"
+            raise ValueError(f"a voice is {wanted}, got {block.shape}")
         if len(block):
             self.peak = max(self.peak, float(np.abs(block).max()))
         try:
@@ -219,25 +234,34 @@ class VoiceWriter:
             self._spool.seek(0)
         except OSError as error:
             raise _unwritable(self.path, error) from error
-        writer = Writer(self.path, self.sample_rate, 1, self._subtype, self.frames)
+        writer = Writer(self.path, self.sample_rate, self.channels, self._subtype, self.frames)
         with writer:
-            while data := self._spool.read(4 * _SPOOL_FRAMES):
-                block = np.frombuffer(data, np.float32) / divisor
+            while data := self._spool.read(4 * _SPOOL_FRAMES * self.channels):
+                block = np.frombuffer(data, np.float32).reshape(-1, self.channels) / divisor
                 writer.write(np.clip(block, -1, 1) if self._clip == "clamp" else block)
 
 
-def check_output(path: StrPath, sample_rate: int, clip: str = "rescale") -> None:
+def check_output(
+    path: StrPath,
+    sample_rate: int,
+    clip: str = "rescale",
+    encoding: str | None = None,
+    channels: int = 1,
+) -> None:
     """Tries whether a voice can be written there, and leaves nothing behind.
 
     Raises:
-      SepTfError: unknown extension or clip mode, missing or unwritable folder, a rate or clip
-        mode that the format cannot hold.
+      SepTfError: unknown extension, encoding or clip mode, missing or unwritable folder, a rate,
+        encoding, number of channels or clip mode that the format cannot hold.
     """
+    _try_output(path, sample_rate, channels, _subtype(path, clip, encoding))
 
+
+def _try_output(path: StrPath, sample_rate: int, channels: int, subtype: str | None) -> None:
     class Tried(Exception):
         pass
 
-    with contextlib.suppress(Tried), Writer(path, sample_rate, 1, _clip_subtype(path, clip)):
+    with contextlib.suppress(Tried), Writer(path, sample_rate, channels, subtype):
         raise Tried
 
 
@@ -284,17 +308,28 @@ def _extension(path: StrPath) -> str:
     return extension
 
 
-def _clip_subtype(path: StrPath, clip: str) -> str | None:
+def _subtype(path: StrPath, clip: str, encoding: str | None) -> str | None:
+    """libsndfile's name of how samples are written; None for the format's own."""
+    extension = _extension(path)
     if clip not in CLIP_MODES:
         raise SepTfError(f"unknown clip mode '{clip}', expected one of: {', '.join(CLIP_MODES)}")
-    if clip != "none":
+    if encoding is not None and encoding not in ENCODINGS:
+        raise SepTfError(f"unknown encoding '{encoding}', expected one of: {', '.join(ENCODINGS)}")
+    if clip == "none":
+        if extension not in _FLOAT_FORMATS:
+            raise SepTfError(
+                f"{path}: clip mode 'none' needs a format with float samples: "
+                f"{', '.join(_FLOAT_FORMATS)}"
+            )
+        if encoding not in (None, "float"):
+            raise SepTfError(f"{path}: clip mode 'none' writes float samples, not {encoding}")
+        return "FLOAT"
+    if encoding is None:
         return None
-    if _extension(path) not in _FLOAT_FORMATS:
-        raise SepTfError(
-            f"{path}: clip mode 'none' needs a format with float samples: "
-            f"{', '.join(_FLOAT_FORMATS)}"
-        )
-    return "FLOAT"
+    subtype = ENCODINGS[encoding]
+    if not soundfile.check_format(FORMATS[extension][0], subtype):
+        raise SepTfError(f"{path}: {extension} files cannot hold {encoding} samples")
+    return subtype
 
 
 def _make_temporary(path: StrPath) -> str:

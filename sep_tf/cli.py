@@ -8,6 +8,7 @@ Nothing heavier than absl is imported here.
 import contextlib
 import difflib
 import importlib
+import importlib.util
 import os
 import re
 import signal
@@ -37,7 +38,9 @@ VERBS: dict[str, tuple[str, str]] = {
 _EXTRAS = {
     "tensorflow": "train",
     "keras": "train",
-    "matplotlib": "eval",
+    "matplotlib": "plot",
+    "pretty_midi": "midi",
+    "gradio": "app",
     "mir_eval": "eval",
     "pyloudnorm": "eval",
     "pystoi": "eval",
@@ -306,6 +309,13 @@ def _missing_package(error: ModuleNotFoundError) -> str:
         raise error
     command = f"pip install -e '.[{_EXTRAS[package]}]'"
     return f"needs {package}, which is not installed: {command} in the source folder"
+
+
+def require_packages(*names: str) -> None:
+    """Raises ModuleNotFoundError, which ends in the line that installs it, for one not there."""
+    for name in names:
+        if importlib.util.find_spec(name) is None:
+            raise ModuleNotFoundError(name=name)
 
 
 def _tolerate_any_file_name() -> None:

@@ -276,6 +276,9 @@ class ExtractConfig(_Config):
     runtime: str = "auto"
     model: str = "sin-lite"
     f0: str = "model"
+    # Semitones, and a ratio.
+    transpose: float = 0.0
+    formant: float = 1.0
     clip: str = "rescale"
     # Frames run through the network at once, without their context (5.1 s).
     chunk_frames: int = 1024

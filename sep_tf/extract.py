@@ -7,13 +7,12 @@ import sys
 
 from absl import flags
 
-from sep_tf import cli
+from sep_tf import cli, naming
 from sep_tf.config import ExtractConfig
 from sep_tf.errors import ModelError
 
-SYSTEMS = ("sin",)
-RUNTIMES = ("auto", "litert", "keras")
-F0_SOURCES = ("model", "harvest")
+SYSTEMS = ("sin", "sdn", "ss", "unet")
+RUNTIMES = ("auto", "litert", "keras", "saved_model", "serving")
 SUFFIX = ".voice.wav"
 
 _DEFAULTS = ExtractConfig()
@@ -24,48 +23,62 @@ PROGRAM = cli.Program(
     "Extracts the singing voice of songs. Inputs are audio files and folders of them; each voice "
     "has the length and rate of its song, in one channel, and is written beside it as "
     "SONG.voice.wav unless --output says otherwise. The output's extension chooses its format "
-    "(WAV and FLAC in 24 bit).",
+    "(WAV and FLAC in 24 bit). The voice is sung anew, without room and effects: there is no flag "
+    "to remove reverberation, none is ever put in. Only --system=unet filters the song instead.",
 )
 FLAGS = PROGRAM.flags
+
+# Flag -> (ending, what it holds): written beside the voice; a file, or a folder for several inputs.
+SIDE_OUTPUTS = {
+    "features_out": (".npz", "the vocoder features (NumPy)"),
+    "f0_out": (".f0.csv", "time, f0 and voicing (CSV as CREPE writes it; --f0 reads it back)"),
+    "midi_out": (".mid", "the notes that are sung (MIDI; needs the extra [midi])"),
+    "plot": (".png", "a picture of song, voice and f0 (needs the extra [plot])"),
+}
 
 
 def _define_flags() -> None:
     def string(name: str, default: str | None, text: str) -> None:
         flags.DEFINE_string(name, default, text, flag_values=FLAGS)
 
-    flags.DEFINE_multi_string(
-        "input", [], "Song, or folder of songs; the same as without --input.", flag_values=FLAGS
-    )
-    string("output", None, "File, or folder. An existing file is replaced.")
-    flags.DEFINE_integer(
-        "output_rate",
+    naming.define_flags(FLAGS, "Song", SUFFIX)
+    string(
+        "system",
         None,
-        "Sample rate of the voice in Hz; by default the song's.",
-        lower_bound=8_000,
-        upper_bound=192_000,
-        flag_values=FLAGS,
+        f"One of: {', '.join(SYSTEMS)}; by default the model's, {_DEFAULTS.system} without "
+        "--model.",
     )
-    string("system", _DEFAULTS.system, f"One of: {', '.join(SYSTEMS)}.")
+    string("singer", None, "Whose voice it is (system sdn); `sep-tf info` lists the names.")
     string("runtime", _DEFAULTS.runtime, f"What runs the networks, one of: {', '.join(RUNTIMES)}.")
-    string("model", _DEFAULTS.model, "Name of a bundled model, or path of a model file.")
+    string("server", None, "Address of TensorFlow Serving, HOST:PORT or http://HOST:PORT.")
+    string(
+        "model",
+        None,
+        "Name of a bundled model, or path of a model file; by default SYSTEM-lite.",
+    )
     string(
         "f0",
         _DEFAULTS.f0,
-        "Pitch from the F0 network (model), or from WORLD's harvest on the mixture.",
+        "Pitch from the F0 network (model), from WORLD's harvest on the mixture, or from a CSV "
+        "file of time and Hz as CREPE writes it, which also says where somebody sings.",
+    )
+    flags.DEFINE_float(
+        "transpose", _DEFAULTS.transpose, "Semitones up; formants stay.", flag_values=FLAGS
+    )
+    flags.DEFINE_float(
+        "formant",
+        _DEFAULTS.formant,
+        "What formant frequencies are multiplied by; above 1 a smaller singer.",
+        flag_values=FLAGS,
     )
     string(
-        "clip",
-        _DEFAULTS.clip,
-        "A voice beyond full scale is divided by its peak (rescale), cut off (clamp), or written "
-        "as it is (none, in float formats).",
-    )
-    flags.DEFINE_float("offset", 0.0, "Seconds of the song to skip.", flag_values=FLAGS)
-    flags.DEFINE_float("duration", None, "Seconds to extract, by default all.", flag_values=FLAGS)
-    string(
-        "features_out",
+        "accompaniment",
         None,
-        "Also write the vocoder features (NumPy .npz): a file, or a folder for several inputs.",
+        "Also write the song without the voice, system unet only: a file, or a folder for several "
+        "inputs.",
     )
+    for name, (_, text) in SIDE_OUTPUTS.items():
+        string(name, None, f"Also write {text}: a file, or a folder for several inputs.")
     string("report", None, "Also write what was done, as JSON.")
 
 
@@ -74,29 +87,27 @@ _define_flags()
 
 def main(args: list[str]) -> int:
     """Checks flags and files, then loads the model and runs."""
-    _check_flags()
+    model = _check_flags()
     from sep_tf import audio_io, jobs, runtimes
 
     audio_io.check_range(FLAGS.offset, FLAGS.duration)
-    _, model_file = runtimes.find(FLAGS.model, FLAGS.runtime)
-    planned = jobs.plan([*FLAGS.input, *args], FLAGS.output, SUFFIX)
-    features = _plan_features(planned)
-    _check_side_outputs(planned, list(features.values()), str(model_file))
+    _, model_file = runtimes.find(model, FLAGS.runtime, FLAGS.server)
+    planned, skipped = naming.plan(FLAGS, args, SUFFIX)
+    side = {name: _plan_side(name, planned) for name in ("accompaniment", *SIDE_OUTPUTS)}
+    _check_side_outputs(planned, side, str(model_file))
+    # Bad wishes and a bad CSV file are told before anything is loaded.
+    make = _maker(model)
+    separator = make()
 
     def check(job: jobs.Job) -> None:
-        jobs.check(job, FLAGS.output_rate, FLAGS.clip, FLAGS.offset)
+        jobs.check(job, FLAGS.output_rate, FLAGS.clip, FLAGS.offset, FLAGS.encoding)
 
     def prepare():
-        from sep_tf.separator import Separator
-
-        separator = Separator(FLAGS.model, runtime=FLAGS.runtime, f0=FLAGS.f0)
         cli.quiet_tensorflow()
         with cli.quiet_native_log():
             separator.load()
-        if separator.system != FLAGS.system:
-            raise ModelError(
-                f"{FLAGS.model}: a model of system {separator.system}, not {FLAGS.system}"
-            )
+        if FLAGS.system not in (None, separator.system):
+            raise ModelError(f"{model}: a model of system {separator.system}, not {FLAGS.system}")
 
         def work(job: jobs.Job, progress: jobs.Progress | None):
             return separator.separate_file(
@@ -104,75 +115,124 @@ def main(args: list[str]) -> int:
                 job.target,
                 output_rate=FLAGS.output_rate,
                 clip=FLAGS.clip,
+                encoding=FLAGS.encoding,
                 offset=FLAGS.offset,
                 duration=FLAGS.duration,
-                features_out=features.get(job.source),
                 progress=progress,
+                **{name: paths[job.source] for name, paths in side.items() if paths},
             )
 
         return work
 
-    results, failures = jobs.run_all(PROGRAM, planned, check, prepare, FLAGS.clip)
+    results, failures = jobs.run_all(PROGRAM, planned, check, prepare, FLAGS.clip, FLAGS.jobs)
+    naming.tell_skipped(PROGRAM, skipped)
     if FLAGS.report:
-        _write_report(results, failures)
+        _write_report(model, results, failures, skipped)
     return 1 if failures else 0
 
 
-def _check_flags() -> None:
-    from sep_tf.audio_io import CLIP_MODES
+def _check_flags() -> str:
+    """Raises UsageError where a flag makes no sense; returns the model."""
+    from sep_tf import audio_write
 
     for name, known in (
-        ("system", SYSTEMS),
+        ("system", (None, *SYSTEMS)),
         ("runtime", RUNTIMES),
-        ("f0", F0_SOURCES),
-        ("clip", CLIP_MODES),
+        ("clip", audio_write.CLIP_MODES),
     ):
         value = FLAGS[name].value
         if value not in known:
-            raise cli.UsageError(f"unknown {name} '{value}', expected one of: {', '.join(known)}")
+            names = ", ".join(word for word in known if word)
+            raise cli.UsageError(f"unknown {name} '{value}', expected one of: {names}")
+    if FLAGS.plot or FLAGS.midi_out:
+        cli.require_packages(
+            *(["matplotlib"] if FLAGS.plot else []), *(["pretty_midi"] if FLAGS.midi_out else [])
+        )
+    return FLAGS.model or f"{FLAGS.system or _DEFAULTS.system}-lite"
 
 
-def _plan_features(planned: list) -> dict[str, str]:
-    """Input -> where its features go."""
-    target = FLAGS.features_out
+def _maker(model: str):
+    """What makes the separator that the flags ask for."""
+
+    def make():
+        from sep_tf.separator import Separator
+
+        wishes = {"singer": FLAGS.singer} if FLAGS.singer is not None else {}
+        if FLAGS.transpose:
+            wishes["transpose"] = FLAGS.transpose
+        if FLAGS.formant != _DEFAULTS.formant:
+            wishes["formant"] = FLAGS.formant
+        if FLAGS.server:
+            wishes["server"] = FLAGS.server
+        return Separator(model, runtime=FLAGS.runtime, f0=FLAGS.f0, **wishes)
+
+    return make
+
+
+def _plan_side(name: str, planned: list) -> dict[str, str]:
+    """Input -> where its side output of that flag goes."""
+    target = FLAGS[name].value
     if target is None:
         return {}
+    ending = SIDE_OUTPUTS.get(name, (".accompaniment.wav",))[0]
     if os.path.isdir(target) or target.endswith(os.sep) or len(planned) > 1:
         if not os.path.isdir(target):
-            raise cli.UsageError(f"--features_out={target}: is not an existing folder")
+            raise cli.UsageError(f"--{name}={target}: is not an existing folder")
         stems = [os.path.splitext(os.path.basename(job.source))[0] for job in planned]
         for stem in stems:
             if stems.count(stem) > 1:
-                raise cli.UsageError(f"--features_out={target}: two inputs are called {stem}")
+                raise cli.UsageError(f"--{name}={target}: two inputs are called {stem}")
         return {
-            job.source: os.path.join(target, f"{stem}.npz")
+            job.source: os.path.join(target, f"{stem}{ending}")
             for job, stem in zip(planned, stems, strict=True)
         }
-    if not target.endswith(".npz"):
-        raise cli.UsageError(f"--features_out={target}: expected a name that ends in .npz")
-    return {planned[0].source: target}
+    _check_ending(name, target)
+    return {planned[0].source: target} if planned else {}
 
 
-def _check_side_outputs(planned: list, features: list[str], model_file: str) -> None:
-    """--features_out and --report can be written, and overwrite nothing else of this run."""
+def _check_ending(name: str, target: str) -> None:
+    """Raises UsageError for a name from which its format cannot be told."""
+    if name == "accompaniment":
+        return  # audio: looked at with the voice's own format
+    known = {
+        "features_out": (".npz",),
+        "f0_out": (".csv",),
+        "midi_out": (".mid", ".midi"),
+        "plot": (".png", ".svg", ".pdf", ".jpg", ".jpeg"),
+    }[name]
+    if not target.lower().endswith(known):
+        raise cli.UsageError(
+            f"--{name}={target}: expected a name that ends in {' or '.join(known)}"
+        )
+
+
+def _check_side_outputs(planned: list, side: dict[str, dict], model_file: str) -> None:
+    """Everything beside the voices can be written, and overwrites nothing else of this run."""
     from sep_tf import audio_io, jobs
 
     taken = [model_file, *(path for job in planned for path in (job.source, job.target))]
-    for path in [*features, *([FLAGS.report] if FLAGS.report else [])]:
+    if os.path.splitext(FLAGS.f0)[1]:
+        taken.append(FLAGS.f0)
+    wanted = [path for paths in side.values() for path in paths.values()]
+    for path in side["accompaniment"].values():
+        audio_io.check_output(path, FLAGS.output_rate or 44_100, FLAGS.clip, FLAGS.encoding)
+    for path in [*wanted, *([FLAGS.report] if FLAGS.report else [])]:
         jobs.forbid_overwriting(path, taken, "it")
         audio_io.check_writable(path)
         taken.append(path)
 
 
-def _write_report(results: list, failures: list[tuple[str, str]]) -> None:
-    from sep_tf import audio_io
+def _write_report(model: str, results: list, failures: list, skipped: list) -> None:
+    from sep_tf import audio_io, info
 
     report = {
         "version": cli.version_line(),
-        "model": FLAGS.model,
-        "system": FLAGS.system,
+        "model": model,
+        "flags": PROGRAM.given_flags(),
+        "packages": info.installed(),
         "results": [dataclasses.asdict(result) for result in results],
         "failures": [{"input": source, "error": message} for source, message in failures],
+        "skipped": [job.source for job in skipped],
     }
     with audio_io.replacing(FLAGS.report) as path, open(path, "w", encoding="utf-8") as file:
         json.dump(report, file, indent=2, default=str)

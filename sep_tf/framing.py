@@ -48,7 +48,13 @@ class Chunk:
 
 
 def stream_chunks(
-    blocks: Iterable[np.ndarray], size: int, context: int, margin: int, hop: int, align: int = 16
+    blocks: Iterable[np.ndarray],
+    size: int,
+    context: int,
+    margin: int,
+    hop: int,
+    align: int = 16,
+    shape: tuple[int, ...] = (),
 ) -> Iterator[tuple[Chunk, np.ndarray]]:
     """Cuts a signal that comes in blocks into chunks of `size` frames with context around each.
 
@@ -57,21 +63,22 @@ def stream_chunks(
     lies outside the song is zeros.
 
     Args:
-      blocks: [n] each, any lengths.
+      blocks: [n, *shape] each, any lengths.
       size: frames a chunk keeps.
       context: further frames on both sides.
       margin: samples beyond the first and the last frame's centre, half an analysis window.
       hop: samples between frames.
       align: what size and context are multiples of.
+      shape: (channels,), or nothing.
 
     Yields:
-      The chunk, and its samples [(size + 2 * context - 1) * hop + 2 * margin].
+      The chunk, and its samples [(size + 2 * context - 1) * hop + 2 * margin, *shape].
     """
     if size % align or context % align:
         raise ValueError(f"size {size} and context {context} must be multiples of {align}")
     length = (size + 2 * context - 1) * hop + 2 * margin
     # The buffer begins where the next chunk does.
-    buffer = np.zeros(context * hop + margin, np.float32)
+    buffer = np.zeros((context * hop + margin, *shape), np.float32)
     start = total = 0
 
     def chunk(stop: int) -> Chunk:
@@ -86,7 +93,8 @@ def stream_chunks(
             buffer, start = buffer[size * hop :], start + size
     n_frames = frame_count(total, hop)
     while start < n_frames:
-        padded = np.pad(buffer[:length], (0, max(0, length - len(buffer))))
+        padding = [(0, max(0, length - len(buffer))), *[(0, 0)] * len(shape)]
+        padded = np.pad(buffer[:length], padding)
         yield chunk(min(start + size, n_frames)), padded
         buffer, start = buffer[size * hop :], start + size
 

@@ -15,6 +15,7 @@ from sep_tf import cli
 PACKAGES = (
     *("numpy", "soundfile", "soxr", "pyworld", "absl-py", "ai-edge-litert", "tqdm", "setuptools"),
     *("tensorflow", "keras", "tensorflow-io", "apache-beam", "matplotlib", "mir_eval"),
+    *("pretty_midi", "gradio"),
 )
 PRESETS = pathlib.Path(__file__).parent / "presets"
 
@@ -61,6 +62,13 @@ def model_lines(folder: pathlib.Path) -> list[str]:
         words += [f"{name}={value}" for name, value in scores.items()]
         lines.append(" ".join([f"{path.stem}:", *words]))
     return lines
+
+
+def installed() -> dict[str, str]:
+    """Versions of the packages that are installed, and Python's."""
+    found = {"python": platform.python_version(), "libsndfile": _libsndfile()}
+    versions = {package: _version(package) for package in PACKAGES}
+    return found | {name: v for name, v in versions.items() if v != "not installed"}
 
 
 def _version(package: str) -> str:

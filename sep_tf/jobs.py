@@ -4,8 +4,10 @@ import contextlib
 import dataclasses
 import os
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent import futures
 from typing import Protocol
 
 from sep_tf import audio_io, cli
@@ -16,6 +18,10 @@ AUDIO_EXTENSIONS = (
     *(".wav", ".wave", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".aifc"),
     *(".au", ".snd", ".caf", ".w64", ".rf64", ".m4a", ".aac", ".wma"),
 )
+
+
+# What earlier runs made is not a song.
+_OURS = (".voice", ".resynth", ".accompaniment", ".converted")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,14 +88,15 @@ def _audio_below(folder: str) -> Iterator[str]:
     for parent, folders, files in os.walk(folder, onerror=_refuse):
         folders[:] = [name for name in folders if not name.startswith(".")]
         for name in files:
-            # What an earlier run made is not a song.
             stem, extension = os.path.splitext(name)
-            if extension.lower() in AUDIO_EXTENSIONS and not stem.endswith((".voice", ".resynth")):
+            if extension.lower() in AUDIO_EXTENSIONS and not stem.endswith(_OURS):
                 if not name.startswith("."):
                     yield os.path.relpath(os.path.join(parent, name), folder)
 
 
-def plan(paths: list[str], output: str | None, suffix: str) -> list[Job]:
+def plan(
+    paths: list[str], output: str | None, suffix: str, template: str | None = None
+) -> list[Job]:
     """Decides where each input's output goes.
 
     Args:
@@ -97,6 +104,7 @@ def plan(paths: list[str], output: str | None, suffix: str) -> list[Job]:
       output: a file, for one input file; a folder, which may be new if its parent exists; None
         for beside each input.
       suffix: what names outputs, after the input's name without extension, as ".voice.wav".
+      template: names outputs instead, from {folder}, {stem} and {ext}; see `naming`.
 
     Raises:
       SepTfError: no input, a folder without audio, several inputs for one output, an output that
@@ -104,13 +112,14 @@ def plan(paths: list[str], output: str | None, suffix: str) -> list[Job]:
     """
     inputs = find_inputs(paths)
     single = len(inputs) == 1 and not os.path.isdir(paths[0])
-    if output is not None and single and not _is_folder(output):
+    if output is not None and single and template is None and not _is_folder(output):
         jobs = [Job(inputs[0][0], output)]
     else:
         if output is not None and _is_file_name(output) and not os.path.isdir(output):
             raise cli.UsageError(f"--output={output}: several inputs need a folder")
-        targets = _targets(inputs, output, suffix)
-        jobs = [Job(file, to, output) for (file, _), to in zip(inputs, targets, strict=True)]
+        targets = _targets(inputs, output, suffix, template)
+        root = output if output is not None or template is None else ""
+        jobs = [Job(file, to, root) for (file, _), to in zip(inputs, targets, strict=True)]
     for job in jobs:
         forbid_overwriting(job.target, [file for file, _ in inputs], "the output")
     return jobs
@@ -124,16 +133,36 @@ def _is_file_name(path: str) -> bool:
     return os.path.splitext(path)[1].lower() in AUDIO_EXTENSIONS
 
 
-def _targets(inputs: list[tuple[str, str]], folder: str | None, suffix: str) -> list[str]:
+def _targets(
+    inputs: list[tuple[str, str]], folder: str | None, suffix: str, template: str | None
+) -> list[str]:
     """Outputs in a folder, or beside the inputs; inputs that differ in extension stay apart."""
     bases = [os.path.join(folder, name) if folder is not None else file for file, name in inputs]
-    short = [os.path.splitext(base)[0] for base in bases]
-    names = [s if short.count(s) == 1 else base for s, base in zip(short, bases, strict=True)]
-    for (file, _), name in zip(inputs, names, strict=True):
-        if names.count(name) > 1:
-            other = next(f for (f, _), n in zip(inputs, names, strict=True) if n == name)
-            raise cli.UsageError(f"{file} and {other} would both become {name}{suffix}")
-    return [name + suffix for name in names]
+    if template is not None:
+        pairs = zip(inputs, bases, strict=True)
+        targets = [_filled(template, file, base, folder) for (file, _), base in pairs]
+    else:
+        short = [os.path.splitext(base)[0] for base in bases]
+        names = [s if short.count(s) == 1 else base for s, base in zip(short, bases, strict=True)]
+        targets = [name + suffix for name in names]
+    first: dict[str, str] = {}
+    for (file, _), target in zip(inputs, targets, strict=True):
+        if target in first:
+            raise cli.UsageError(f"{file} and {first[target]} would both become {target}")
+        first[target] = file
+    return targets
+
+
+def _filled(template: str, file: str, base: str, folder: str | None) -> str:
+    """The template's name for an input, in the output folder or beside the input.
+
+    `base` is where the input would lie there; {folder} its subfolder below the output folder.
+    """
+    stem, extension = os.path.splitext(os.path.basename(file))
+    where = os.path.dirname(base) if folder is None else folder
+    below = "." if folder is None else os.path.relpath(os.path.dirname(base) or ".", folder or ".")
+    name = template.format(stem=stem, ext=extension.lstrip("."), folder=below)
+    return os.path.normpath(os.path.join(where, name))
 
 
 def forbid_overwriting(target: str, files: list[str], what: str) -> None:
@@ -146,7 +175,9 @@ def forbid_overwriting(target: str, files: list[str], what: str) -> None:
             raise cli.UsageError(f"{target}: {what} would overwrite {file}")
 
 
-def check(job: Job, output_rate: int | None, clip: str, offset: float) -> None:
+def check(
+    job: Job, output_rate: int | None, clip: str, offset: float, encoding: str | None = None
+) -> None:
     """All that can be known without the model: raises SepTfError where the job cannot succeed."""
     if os.path.isdir(job.source):
         raise _without_audio(job.source)
@@ -157,15 +188,15 @@ def check(job: Job, output_rate: int | None, clip: str, offset: float) -> None:
         )
     if job.root is not None:
         _make_folders(job.root, os.path.dirname(job.target))
-    audio_io.check_output(job.target, output_rate or info.sample_rate, clip)
+    audio_io.check_output(job.target, output_rate or info.sample_rate, clip, encoding)
 
 
 def _make_folders(root: str, below: str) -> None:
     """Makes the output folder, in a folder that exists, and its subfolders."""
     try:
-        if not os.path.isdir(root):
+        if root and not os.path.isdir(root):
             os.mkdir(root)
-        os.makedirs(below, exist_ok=True)
+        os.makedirs(below or ".", exist_ok=True)
     except OSError as error:
         reason = (error.strerror or "unknown reason").lower()
         if isinstance(error, FileNotFoundError):
@@ -179,6 +210,7 @@ def run_all(
     check_job: Callable[[Job], None],
     prepare: Callable[[], Callable[[Job, Progress | None], Outcome]],
     clip: str,
+    workers: int = 1,
 ) -> tuple[list[Outcome], list[tuple[str, str]]]:
     """Tries every job, one line each; checks all of them before anything heavy is loaded.
 
@@ -188,6 +220,7 @@ def run_all(
       check_job: raises SepTfError where a job cannot succeed.
       prepare: called once if any job passed; returns what does a job.
       clip: how samples beyond full scale are dealt with, for the line about them.
+      workers: jobs at a time, in threads; results and failures keep the jobs' order.
 
     Returns:
       What succeeded, and (input, message) of what failed.
@@ -195,8 +228,8 @@ def run_all(
     Raises:
       ModelError: what fails for one input will fail for all.
     """
-    results: list[Outcome] = []
-    failures: list[tuple[str, str]] = []
+    results: dict[Job, Outcome] = {}
+    failures: dict[Job, str] = {}
 
     def attempt(job: Job, act: Callable[[], None]) -> bool:
         try:
@@ -205,21 +238,60 @@ def run_all(
         except ModelError:
             raise
         except (SepTfError, OSError) as error:
-            message = cli.describe(error)
-            failures.append((job.source, message))
-            program.error_line(message)
+            failures[job] = cli.describe(error)
+            program.error_line(failures[job])
             return False
 
     ready = [job for job in jobs if attempt(job, lambda job=job: check_job(job))]
     if ready:
         work = prepare()
-        for job in ready:
-            attempt(job, lambda job=job: results.append(_run_one(program, job, work, clip)))
+
+        def do(job: Job) -> None:
+            attempt(job, lambda: results.update({job: _run_one(program, job, work, clip, workers)}))
+
+        _in_turn(do, ready, workers)
     if len(jobs) > 1:
         summary = f"{len(results)} of {len(jobs)} files done"
-        failed = ", ".join(source for source, _ in failures)
+        failed = ", ".join(job.source for job in failures)
         print(f"{summary}, failed: {failed}" if failures else summary)
-    return results, failures
+    done = [results[job] for job in jobs if job in results]
+    return done, [(job.source, message) for job, message in failures.items()]
+
+
+def _in_turn(do: Callable[[Job], None], ready: list[Job], workers: int) -> None:
+    """Does all, so many at a time; an error, or Ctrl-C, ends those that have not begun."""
+    if workers == 1:
+        for job in ready:
+            do(job)
+        return
+    pool = futures.ThreadPoolExecutor(workers)
+    try:
+        for task in futures.as_completed([pool.submit(do, job) for job in ready]):
+            task.result()
+    except BaseException:
+        _STOP.set()
+        raise
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+        _STOP.clear()
+
+
+class Stopped(BaseException):
+    """Raised in a worker thread whose program has been interrupted."""
+
+
+# Threads cannot be interrupted: jobs look at this whenever they report progress.
+_STOP = threading.Event()
+
+
+def _stoppable(progress: Progress | None) -> Progress:
+    def report(done: float, total: float) -> None:
+        if _STOP.is_set():
+            raise Stopped
+        if progress:
+            progress(done, total)
+
+    return report
 
 
 def _run_one(
@@ -227,10 +299,14 @@ def _run_one(
     job: Job,
     work: Callable[[Job, Progress | None], Outcome],
     clip: str,
+    workers: int,
 ) -> Outcome:
     started = time.monotonic()
-    with progress_bar(os.path.basename(job.source)) as progress:
-        result = work(job, progress)
+    if workers > 1:  # bars of several files would write over each other
+        result = work(job, _stoppable(None))
+    else:
+        with progress_bar(os.path.basename(job.source)) as progress:
+            result = work(job, progress)
     elapsed = time.monotonic() - started
     if note := audio_io.clip_note(result.peak, clip):
         program.note(f"{job.target}: {note} (--clip={clip})")

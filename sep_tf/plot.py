@@ -1,72 +1,128 @@
-"""Pictures of an extraction (needs matplotlib)."""
+"""Pictures of an extraction (needs matplotlib). The songs may be long: only columns are kept."""
 
+import os
 from pathlib import Path
 
 import numpy as np
 
-from sep_tf import audio_write, spectrogram, world
+from sep_tf import audio_io, audio_write
 from sep_tf.config import AudioConfig
+from sep_tf.spectrogram import framed_magnitude
 
 AUDIO = AudioConfig()
 _TOP_HZ = 8000
 _RANGE_DB = 80.0
+# About as many columns as a picture has pixels; a window of 64 ms in the middle of each.
+_COLUMNS = 1200
+_WINDOW_SECONDS = 0.064
+
+StrPath = str | os.PathLike[str]
+
+
+class Columns:
+    """A spectrogram of sound that comes in blocks, in at most about 1200 columns."""
+
+    def __init__(self, seconds: float) -> None:
+        """Of so many seconds."""
+        self.seconds = seconds
+        self._step = max(seconds / _COLUMNS, 1.0 / AUDIO.frames_per_second)
+        self._levels: list[np.ndarray] = []
+        self._buffer: np.ndarray | None = None
+        self._start = 0
+
+    def add(self, block: np.ndarray, rate: int) -> None:
+        """Takes the next samples, [n] or [n, channels]."""
+        length = 2 * round(rate * _WINDOW_SECONDS / 2)
+        if self._buffer is None:
+            self._buffer = np.zeros(length // 2, np.float32)
+        mono = block if block.ndim == 1 else block.mean(axis=1)
+        self._buffer = np.concatenate([self._buffer, mono])
+        top = round(_TOP_HZ * length / rate)
+        while True:
+            first = round(len(self._levels) * self._step * rate) - self._start
+            if first + length > len(self._buffer):
+                break
+            magnitude = framed_magnitude(self._buffer[None, first : first + length])[0, :top]
+            self._levels.append(np.pad(magnitude / length, (0, top - len(magnitude))))
+        drop = max(0, min(first, len(self._buffer)))
+        self._buffer, self._start = self._buffer[drop:], self._start + drop
+
+    @property
+    def levels(self) -> np.ndarray:
+        """Decibels [columns, bins up to 8 kHz]."""
+        if not self._levels:
+            return np.full((1, 1), -140.0)
+        return 20.0 * np.log10(np.maximum(np.stack(self._levels), 1e-7))
+
+
+def seconds(path: StrPath, offset: float, duration: float | None) -> float:
+    """Seconds of a file that are read."""
+    length = audio_io.probe(path).duration - offset
+    return length if duration is None else min(length, duration)
+
+
+def of_file(path: StrPath, offset: float, duration: float | None) -> Columns:
+    """The columns of a file."""
+    rate = audio_io.probe(path).sample_rate
+    columns = Columns(seconds(path, offset, duration))
+    for block in audio_io.read_blocks(path, offset=offset, duration=duration):
+        columns.add(block, rate)
+    return columns
 
 
 def extraction(
-    path: str | Path,
-    mixture: np.ndarray,
-    voice: np.ndarray,
-    features: world.VocoderFeatures,
-    title: str,
+    path: StrPath, mixture: Columns, voice: Columns, f0: np.ndarray | None, title: str
 ) -> None:
     """Draws the mixture with the singer's f0 over it, and the extracted voice below.
 
     Args:
       path: picture to write; complete or not at all.
-      mixture: [samples] at 32 kHz.
-      voice: [samples] at 32 kHz.
-      features: of the voice, [1 + samples // 160].
+      mixture: what was heard.
+      voice: what was extracted.
+      f0: [T] Hz every 5 ms, NaN where nobody sings; None where it is not known.
       title: shown above.
     """
-    import matplotlib
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
 
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    figure, axes = pyplot.subplots(2, 1, figsize=(12, 7), sharex=True, layout="constrained")
-    for axis, audio, name in zip(
+    # Not pyplot: it keeps figures in a global list, and belongs to the main thread.
+    figure = Figure(figsize=(12, 7), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots(2, 1, sharex=True)
+    for axis, columns, name in zip(
         axes, (mixture, voice), ("mixture", "extracted voice"), strict=True
     ):
-        image = show_spectrogram(axis, audio)
+        image = show_columns(axis, columns)
         axis.set_ylabel(f"{name}\nfrequency (kHz)")
     figure.colorbar(image, ax=axes, label="level (dB below the loudest)", shrink=0.8)
-    times = np.arange(len(features)) / AUDIO.frames_per_second
-    contour = np.where(features.voiced, features.f0, np.nan) / 1000.0
-    axes[0].plot(times, contour, color="white", linewidth=2.6)
-    axes[0].plot(times, contour, color="#d62728", linewidth=1.3, label="f0 of the singer")
-    axes[0].legend(loc="upper right")
+    if f0 is not None:
+        every = max(1, len(f0) // (4 * _COLUMNS))
+        times = np.arange(len(f0))[::every] / AUDIO.frames_per_second
+        contour = f0[::every] / 1000.0
+        axes[0].plot(times, contour, color="white", linewidth=2.6)
+        axes[0].plot(times, contour, color="#d62728", linewidth=1.3, label="f0 of the singer")
+        axes[0].legend(loc="upper right")
     axes[1].set_xlabel("time (s)")
-    figure.suptitle(title)
+    figure.suptitle(title.replace("$", r"\$"))
     with audio_write.replacing(path) as partial:
-        figure.savefig(partial, dpi=110, format=Path(path).suffix.lstrip(".") or "png")
-    pyplot.close(figure)
+        figure.savefig(partial, dpi=110, format=Path(path).suffix.lstrip(".").lower() or "png")
 
 
 def show_spectrogram(axis, audio: np.ndarray):
-    """Spectrogram in dB up to 8 kHz on matplotlib axes; returns the image.
+    """Spectrogram of audio [samples] at 32 kHz on matplotlib axes; returns the image."""
+    columns = Columns(len(audio) / AUDIO.sample_rate)
+    columns.add(audio, AUDIO.sample_rate)
+    return show_columns(axis, columns)
 
-    About 1000 columns are enough for a picture.
-    """
-    step = max(1, len(audio) // AUDIO.hop_length // 1000)
-    magnitude = spectrogram.magnitude(audio, AUDIO.f0_fft_length // 2, AUDIO.hop_length * step)
-    top = int(_TOP_HZ / AUDIO.sample_rate * (AUDIO.f0_fft_length // 2))
-    level = 20.0 * np.log10(np.maximum(magnitude[:, :top], 1e-7))
-    seconds = len(audio) / AUDIO.sample_rate
+
+def show_columns(axis, columns: Columns):
+    """Spectrogram in dB up to 8 kHz on matplotlib axes; returns the image."""
+    levels = columns.levels
     return axis.imshow(
-        level.T - level.max(),
+        levels.T - levels.max(),
         origin="lower",
         aspect="auto",
-        extent=(0.0, seconds, 0.0, _TOP_HZ / 1000.0),
+        extent=(0.0, columns.seconds, 0.0, _TOP_HZ / 1000.0),
         vmin=-_RANGE_DB,
         vmax=0.0,
         cmap="magma",

@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING
 
 from absl import flags
 
-from sep_tf import cli
-from sep_tf.config import ExtractConfig
+from sep_tf import cli, naming
 
 if TYPE_CHECKING:
     import numpy as np
@@ -32,20 +31,7 @@ PROGRAM = cli.Program(
 )
 FLAGS = PROGRAM.flags
 
-flags.DEFINE_multi_string(
-    "input", [], "Voice, or folder of voices; the same as without --input.", flag_values=FLAGS
-)
-flags.DEFINE_string(
-    "output", None, "File, or folder. An existing file is replaced.", flag_values=FLAGS
-)
-flags.DEFINE_integer(
-    "output_rate",
-    None,
-    "Sample rate of the result in Hz; by default the input's.",
-    lower_bound=8_000,
-    upper_bound=192_000,
-    flag_values=FLAGS,
-)
+naming.define_flags(FLAGS, "Voice", SUFFIX)
 flags.DEFINE_enum(
     "f0_method",
     "harvest",
@@ -53,16 +39,6 @@ flags.DEFINE_enum(
     "Pitch estimator: harvest is accurate, dio about ten times quicker.",
     flag_values=FLAGS,
 )
-flags.DEFINE_enum(
-    "clip",
-    ExtractConfig().clip,
-    ["rescale", "clamp", "none"],
-    "A result beyond full scale is divided by its peak (rescale), cut off (clamp), or written as "
-    "it is (none, in float formats).",
-    flag_values=FLAGS,
-)
-flags.DEFINE_float("offset", 0.0, "Seconds of the input to skip.", flag_values=FLAGS)
-flags.DEFINE_float("duration", None, "Seconds to use, by default all.", flag_values=FLAGS)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -125,6 +101,7 @@ def resynthesise_file(
     target: str,
     output_rate: int | None = None,
     clip: str = "rescale",
+    encoding: str | None = None,
     method: str = "harvest",
     offset: float = 0.0,
     duration: float | None = None,
@@ -137,6 +114,7 @@ def resynthesise_file(
       target: output file.
       output_rate: Hz; None for the input's.
       clip: see `audio_write.VoiceWriter`.
+      encoding: likewise.
       method: f0 estimator.
       offset: seconds to skip.
       duration: seconds to use; None for all.
@@ -161,7 +139,7 @@ def resynthesise_file(
                 progress(to_world.n_in / info.sample_rate, duration or info.duration - offset)
         yield to_world.finish()
 
-    with audio_io.VoiceWriter(target, rate, clip) as writer:
+    with audio_io.VoiceWriter(target, rate, clip, encoding) as writer:
         for voice in resynthesise(blocks(), method):
             # Synthesis ends with a whole frame: all of the input is in by its last block.
             left = to_world.n_out - from_world.n_in
@@ -178,10 +156,10 @@ def main(args: list[str]) -> int:
     from sep_tf import audio_io, jobs
 
     audio_io.check_range(FLAGS.offset, FLAGS.duration)
-    planned = jobs.plan([*FLAGS.input, *args], FLAGS.output, SUFFIX)
+    planned, skipped = naming.plan(FLAGS, args, SUFFIX)
 
     def check(job: jobs.Job) -> None:
-        jobs.check(job, FLAGS.output_rate, FLAGS.clip, FLAGS.offset)
+        jobs.check(job, FLAGS.output_rate, FLAGS.clip, FLAGS.offset, FLAGS.encoding)
 
     def work(job: jobs.Job, progress: jobs.Progress | None) -> Resynthesis:
         return resynthesise_file(
@@ -189,13 +167,15 @@ def main(args: list[str]) -> int:
             job.target,
             output_rate=FLAGS.output_rate,
             clip=FLAGS.clip,
+            encoding=FLAGS.encoding,
             method=FLAGS.f0_method,
             offset=FLAGS.offset,
             duration=FLAGS.duration,
             progress=progress,
         )
 
-    _, failures = jobs.run_all(PROGRAM, planned, check, lambda: work, FLAGS.clip)
+    _, failures = jobs.run_all(PROGRAM, planned, check, lambda: work, FLAGS.clip, FLAGS.jobs)
+    naming.tell_skipped(PROGRAM, skipped)
     return 1 if failures else 0
 
 

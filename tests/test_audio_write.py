@@ -215,7 +215,7 @@ def test_voice_writer_refuses_what_is_no_voice(tmp_path):
     with pytest.raises(SepTfError, match="unknown clip mode 'soft'"):
         audio_io.VoiceWriter(tmp_path / "a.wav", RATE, "soft")
     for block in (np.zeros((3, 2)), np.array([np.nan])):
-        with pytest.raises(ValueError, match="finite samples of one channel"):
+        with pytest.raises(ValueError, match="finite samples of 1 channel"):
             with audio_io.VoiceWriter(tmp_path / "a.wav", RATE) as writer:
                 writer.write(block)
     assert os.listdir(tmp_path) == []

@@ -14,6 +14,7 @@ import soundfile
 
 from sep_tf import audio_io, cli, extract, jobs, resynth, runtimes, separator
 from sep_tf.errors import ModelError
+from sep_tf.runtimes import signatures
 
 RATE = 16_000
 REAL_SEPARATOR = separator.Separator
@@ -26,19 +27,35 @@ class CopyingSeparator:
     scale = 1.0
     fails_with: BaseException | None = None
 
-    def __init__(self, model, runtime, f0):
-        self.arguments = (model, runtime, f0)
+    def __init__(
+        self, model, runtime, f0, *, server=None, singer=None, transpose=0.0, formant=1.0
+    ):
+        REAL_SEPARATOR(model, runtime, f0, singer=singer, transpose=transpose, formant=formant)
 
     def load(self):
         pass
 
     def separate_file(
-        self, src, dst, *, output_rate, clip, offset, duration, features_out, progress
+        self,
+        src,
+        dst,
+        *,
+        output_rate,
+        clip,
+        encoding,
+        offset,
+        duration,
+        accompaniment=None,
+        features_out=None,
+        f0_out=None,
+        midi_out=None,
+        plot=None,
+        progress=None,
     ):
         info = audio_io.probe(src)
         rate = output_rate or info.sample_rate
         resampler = audio_io.Resampler(info.sample_rate, rate)
-        with audio_io.VoiceWriter(dst, rate, clip) as writer:
+        with audio_io.VoiceWriter(dst, rate, clip, encoding) as writer:
             for block in audio_io.read_blocks(src, offset=offset, duration=duration):
                 writer.write(resampler.push(self.scale * block.mean(axis=1)))
                 if self.fails_with is not None:
@@ -56,6 +73,7 @@ class CopyingSeparator:
             n_samples=writer.frames,
             seconds=seconds,
             elapsed=0.1,
+            real_time_factor=0.1 / seconds,
             peak=writer.peak,
             gain=writer.gain,
             voiced_share=0.5,
@@ -170,7 +188,22 @@ def test_bad_input(capfd, verb, kind):
         (["song.wav", "--ouput=x.wav"], "unknown flag --ouput (did you mean --output?)"),
         (["song.wav", "--system=sim"], "unknown system 'sim', expected one of: sin"),
         (["song.wav", "--runtime=onnx"], "unknown runtime 'onnx', expected one of: auto, litert"),
-        (["song.wav", "--f0=crepe"], "unknown f0 'crepe', expected one of: model, harvest"),
+        (["song.wav", "--f0=crepe"], "unknown f0 source 'crepe', expected one of: model, harvest"),
+        (["song.wav", "--f0=missing.csv"], "missing.csv: No such file"),
+        (["song.wav", "--transpose=30"], "transpose must be within 24 semitones, not 30"),
+        (["song.wav", "--formant=0"], "formant must be a ratio from 0.5 to 2, not 0"),
+        (["song.wav", "--encoding=pcm8"], "unknown encoding 'pcm8', expected one of: pcm16"),
+        (["song.wav", "--output=o.flac", "--encoding=float"], "cannot hold float samples"),
+        (["song.wav", "--name={song}.wav"], "unknown field {song}"),
+        (["song.wav", "--name=voice.wav"], "without {stem} all outputs have one name"),
+        (["song.wav", "--name=../{stem}.wav"], "leads out of the output folder"),
+        (["song.wav", "other.wav", "--name={stem[0]}.wav"], "unknown field"),
+        (["song.wav", "--existing=ask"], "ask"),
+        (["song.wav", "--jobs=0"], "--jobs=0"),
+        (["song.wav", "--f0_out=x.txt"], "expected a name that ends in .csv"),
+        (["song.wav", "--midi_out=x.npz"], "expected a name that ends in .mid or .midi"),
+        (["song.wav", "--plot=x.doc"], "expected a name that ends in .png"),
+        (["song.wav", "--system=sdn"], "unknown model 'sdn-lite'"),
         (["song.wav", "--clip=soft"], "unknown clip 'soft', expected one of: rescale, clamp, none"),
         (["song.wav", "--model=sin-huge"], "unknown model 'sin-huge'"),
         (["song.wav", "--model=nowhere/x.tflite"], "nowhere/x.tflite does not exist"),
@@ -212,9 +245,9 @@ def test_bad_flags(capfd, monkeypatch, here, argv, words):
     os.link("song.wav", "hard.wav")
 
     def never(*args, **kwargs):
-        raise AssertionError("the separator was made before everything was checked")
+        raise AssertionError("the model was loaded before everything was checked")
 
-    monkeypatch.setattr(separator, "Separator", never)
+    monkeypatch.setattr(CopyingSeparator, "load", never)
     argv = [argument.replace("{here}", here.name) for argument in argv]
     assert words in fails(capfd, "extract", *argv)
 
@@ -233,7 +266,7 @@ def test_weights_that_do_not_fit_fail_once(capfd):
 
 def test_a_model_of_another_system(capfd, monkeypatch):
     monkeypatch.setattr(CopyingSeparator, "system", "unet")
-    assert extract.run(["song.wav"]) == 1
+    assert extract.run(["song.wav", "--system=sin"]) == 1
     assert "a model of system unet, not sin" in capfd.readouterr().err
     assert not os.path.exists("song.voice.wav")
 
@@ -392,5 +425,5 @@ def test_the_stand_in_is_called_like_the_real_one():
 
 def test_lists_agree():
     assert ("auto", *runtimes.RUNTIMES) == extract.RUNTIMES
-    assert separator.F0_SOURCES == extract.F0_SOURCES
+    assert set(extract.SYSTEMS) == set(signatures.SIGNATURES) - {"autovc"}
     assert resynth.SUFFIX.removesuffix(".wav") == ".resynth"

@@ -1,0 +1,121 @@
+"""What an extraction costs: each stage alone, and the whole command.
+
+python benchmarks/extraction.py [--seconds=240] [--model=sin-lite]
+
+The song is the bundled one, repeated. Stages run on one thread one after the other; the command
+overlaps them on all cores.
+"""
+
+import json
+import os
+import pathlib
+import subprocess
+import sys
+import tempfile
+
+import numpy as np
+import soundfile
+from absl import flags
+
+from benchmarks.timing import Timing
+from sep_tf import audio_io, audio_write, cli, framing, runtimes, world
+from sep_tf.config import AudioConfig
+from sep_tf.runtimes import chunks
+
+SONG = pathlib.Path(__file__).parent.parent / "examples" / "sakura" / "mix.flac"
+AUDIO = AudioConfig()
+PROGRAM = cli.Program("benchmarks.extraction", "[flags]", "Times the stages of an extraction.")
+FLAGS = PROGRAM.flags
+flags.DEFINE_float("seconds", 240.0, "Length of the song.", 1.0, flag_values=FLAGS)
+flags.DEFINE_string("model", "sin-lite", "Bundled name or file.", flag_values=FLAGS)
+flags.DEFINE_bool("stages", True, "Also time each stage alone.", flag_values=FLAGS)
+
+
+def main(args: list[str]) -> int:
+    PROGRAM.require(args)
+    with tempfile.TemporaryDirectory() as folder:
+        song = make_song(pathlib.Path(folder) / "song.wav", FLAGS.seconds)
+        report = {"seconds": FLAGS.seconds, "processors": len(os.sched_getaffinity(0))}
+        if FLAGS.stages:
+            report["stages"] = stages(song, FLAGS.model)
+        report["command"] = command(song, FLAGS.model)
+    print(json.dumps(report, indent=2))
+    return 0
+
+
+def make_song(path: pathlib.Path, seconds: float) -> pathlib.Path:
+    """The bundled song, repeated to so many seconds."""
+    audio, rate = soundfile.read(SONG, always_2d=True)
+    n = round(seconds * rate)
+    soundfile.write(path, np.tile(audio, (-(-n // len(audio)), 1))[:n], rate)
+    return path
+
+
+def stages(song: pathlib.Path, model: str) -> dict[str, float]:
+    """Processor seconds of each stage."""
+    spent: dict[str, float] = {}
+    with Timing() as timing:
+        audio = audio_io.read(song, AUDIO.sample_rate)[0]
+    spent["read and resample"] = timing.cpu
+    with Timing() as timing, cli.quiet_native_log():
+        runtime = runtimes.load(model)
+    spent["load the model"] = timing.cpu
+    info = runtime.info
+    spent["spectrograms"] = spent["network"] = 0.0
+    voices = []
+    cut = framing.stream_chunks(
+        [audio], info.chunk_frames, info.context, chunks.MARGIN, AUDIO.hop_length, info.alignment
+    )
+    for chunk, samples in cut:
+        with Timing() as timing:
+            inputs = chunks.spectrograms(samples, info)
+        spent["spectrograms"] += timing.cpu
+        with Timing() as timing:
+            out = runtime(inputs)
+        spent["network"] += timing.cpu
+        voiced = out["voicing"] > info.voicing_threshold
+        found = world.VocoderFeatures(out["envelope"], out["aperiodicity"], out["f0"], voiced)
+        voices.append(found[chunk.keep])
+    with Timing() as timing:
+        for voice in voices:
+            world.decode(voice)
+    spent["decoding of features"] = timing.cpu
+    synthesiser, parts = world.Synthesiser(), []
+    with Timing() as timing:
+        for voice in voices:
+            parts += synthesiser.push(voice)
+        parts += synthesiser.finish()
+    spent["WORLD synthesis"] = timing.cpu - spent["decoding of features"]
+    with Timing() as timing:
+        rate = audio_io.probe(song).sample_rate
+        up = audio_io.Resampler(AUDIO.sample_rate, rate)
+        with audio_write.VoiceWriter(song.with_suffix(".voice.wav"), rate) as writer:
+            for part in parts:
+                writer.write(up.push(part))
+    spent["resample and write"] = timing.cpu
+    return {name: round(value, 2) for name, value in spent.items()}
+
+
+def command(song: pathlib.Path, model: str) -> dict[str, float]:
+    """Wall and processor seconds of `sep-tf extract`, and its peak memory."""
+    argv = [sys.executable, "-m", "sep_tf.cli", "extract", str(song), f"--model={model}"]
+    with Timing() as timing:
+        process = subprocess.Popen(argv, stdout=subprocess.DEVNULL)
+        _, status, usage = os.wait4(process.pid, 0)
+    if status:
+        raise SystemExit(f"the command ended with {os.waitstatus_to_exitcode(status)}")
+    return {
+        "wall": round(timing.wall, 2),
+        "processor": round(usage.ru_utime + usage.ru_stime, 2),
+        "real_time_factor": round(timing.wall / FLAGS.seconds, 4),
+        "peak_mb": round(usage.ru_maxrss / 1024),
+    }
+
+
+def run(argv: list[str] | None = None) -> int:
+    """Runs the program; returns its exit code."""
+    return PROGRAM.run(main, argv)
+
+
+if __name__ == "__main__":
+    sys.exit(run())
