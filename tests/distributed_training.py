@@ -1,9 +1,9 @@
 """Trains a tiny stage with SGD under a strategy and writes where it ended.
 
-python -m tests.distributed_training STRATEGY STAGE FOLDER OUTPUT.npz [STOPPED]
+python -m tests.distributed_training STRATEGY STAGE FOLDER OUTPUT.npz [STOPPED [between]]
 
 `mirrored` runs two replicas on two logical CPUs; `multi_worker` is one worker of TF_CONFIG. The
-worker STOPPED gets a SIGTERM after its first step.
+worker STOPPED gets a SIGTERM after its first step, or when the stage is done and the next begins.
 """
 
 import os
@@ -17,6 +17,7 @@ import tensorflow as tf
 
 from sep_tf.training import loop
 from sep_tf.training import strategy as distribution
+from sep_tf.training.stop import StopRequest
 from tests import harness
 
 BATCH_SIZE, STEPS = 4, 3
@@ -47,7 +48,9 @@ def stop_after_a_step(trainer) -> None:
     trainer._train_step = step
 
 
-def main(name: str, stage: str, folder: str, output: str, stopped: str = "-1") -> None:
+def main(
+    name: str, stage: str, folder: str, output: str, stopped: str = "-1", when: str = ""
+) -> None:
     if name == "mirrored":
         cpu = tf.config.list_physical_devices("CPU")[0]
         tf.config.set_logical_device_configuration(
@@ -57,17 +60,29 @@ def main(name: str, stage: str, folder: str, output: str, stopped: str = "-1") -
     keras.utils.set_random_seed(3)
     # Adam divides gradients by their own size: rounding in tiny ones would decide.
     loop.make_optimizer = lambda config: keras.optimizers.SGD(config.learning_rate)
-    trainer = harness.make_trainer(
-        stage, pathlib.Path(folder), batches(*distribution.shard(strategy)), strategy,
-        batch_size=BATCH_SIZE, steps=STEPS, validate_every=STEPS, learning_rate=0.1,
-    )  # fmt: skip
-    if int(stopped) == distribution.shard(strategy)[0]:
-        stop_after_a_step(trainer)
-    try:
-        best = trainer.run()
-    except loop.Interrupted:
-        print(f"stopped at step {trainer.step}", flush=True)
-        best = 0.0
+    is_stopped = int(stopped) == distribution.shard(strategy)[0]
+    with StopRequest() as stop:
+
+        def make_trainer(stage: str):
+            return harness.make_trainer(
+                stage, pathlib.Path(folder), batches(*distribution.shard(strategy)), strategy,
+                batch_size=BATCH_SIZE, steps=STEPS, validate_every=STEPS, learning_rate=0.1,
+                stop=stop,
+            )  # fmt: skip
+
+        trainer = make_trainer(stage)
+        if is_stopped and not when:
+            stop_after_a_step(trainer)
+        try:
+            best = trainer.run()
+            if when:
+                if is_stopped:
+                    os.kill(os.getpid(), signal.SIGTERM)
+                trainer = make_trainer("ss")
+                trainer.run()
+        except loop.Interrupted:
+            print(f"{trainer.config.stage} stopped at step {trainer.step}", flush=True)
+            best = 0.0
     replicas = strategy.num_replicas_in_sync
     np.savez(output, np.array([best, replicas]), *harness.weights(trainer.stage.model))
     distribution.wait_for_all(strategy)

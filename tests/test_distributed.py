@@ -129,6 +129,38 @@ def test_two_workers_stopped_go_on_as_if_they_had_not_been(alone):
         assert_equal_training(result(output), expected)
 
 
+@pytest.mark.slow
+def test_sigterm_between_two_stages_reaches_all_workers(tmp_path):
+    """Worker 1 hears it when no step is under way: both leave after the first of the next stage."""
+    ports, made = free_ports(), []
+    for task in (0, 1):
+        argv = ["tests.distributed_training", "multi_worker", "autovc", tmp_path / "run"]
+        made.append(start([*argv, tmp_path / f"{task}.npz", "1", "between"], task, ports))
+    for printed in finish(*made):
+        assert "ss stopped at step 1" in printed
+    assert list((tmp_path / "run" / "ss" / "checkpoints").glob("ckpt-1.index"))
+
+
+@pytest.mark.slow
+def test_a_worker_that_is_lost_ends_the_other_in_one_line(corpus, tmp_path):
+    """kill -9 of one worker: the other says so and exits with 1; what was saved is kept."""
+    ports = free_ports()
+    argv = program(corpus, tmp_path, "--steps=1000000", "--strategy=multi_worker")
+    chief, other = (start(argv, task, ports) for task in (0, 1))
+    while "autovc step" not in chief.stdout.readline():
+        assert chief.poll() is None
+    other.kill()
+    try:
+        _, errors = chief.communicate(timeout=LIMIT)
+    finally:
+        chief.kill()
+    assert chief.returncode == 1, errors[-3000:]
+    last = errors.strip().splitlines()[-1]
+    assert last.startswith("sep-tf train: error: another worker is gone")
+    assert "Traceback" not in errors
+    assert list((tmp_path / "autovc" / "checkpoints").glob("ckpt-*.index"))
+
+
 def program(corpus, model_dir: pathlib.Path, *others: str) -> list[str]:
     return [
         "sep_tf.train", "--stage=autovc", "--preset=tiny", f"--data_dir={corpus.records}",
