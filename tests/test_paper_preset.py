@@ -109,6 +109,82 @@ def test_layers_of_sin_are_those_of_the_description():
     assert model(magnitude).shape == (2, 128, 64)
 
 
+def kernels(layers) -> list[tuple[int, ...]]:
+    return [tuple(layer.kernel.shape) for layer in layers]
+
+
+def test_layers_of_the_teacher_are_those_of_the_description():
+    """AutoVC with the one-hot at the encoder's and the decoder's input, not at the post-net's."""
+    model = models.build("autovc", PAPER, singers=SINGERS)
+    encoder, decoder = model.encoder, model.decoder
+    wide = (5, 512, 512)
+    assert kernels(encoder.convolutions.convolutions) == [(5, 64 + SINGERS, 512), wide, wide]
+    assert tuple(encoder.recurrent.forward_layer.cell.kernel.shape) == (512, 4 * 32)
+    assert tuple(decoder.first.cell.kernel.shape) == (64 + SINGERS, 4 * 512)
+    for layer in (decoder.second, decoder.third):
+        assert tuple(layer.cell.kernel.shape) == (512, 4 * 512)
+    assert kernels(decoder.convolutions.convolutions) == [wide] * 3
+    assert tuple(decoder.head.kernel.shape) == (512, 64)
+    assert kernels(decoder.post.convolutions) == [(5, 64, 512)] + [wide] * 3
+    assert decoder.post.activation.__name__ == "tanh"
+    inputs = model.example_inputs(SINGERS, 128)
+    out = model(inputs)
+    assert out["code"].shape == (1, 8, 64) and out["after"].shape == (1, 128, 64)
+
+
+def test_layers_of_sdn_are_those_of_the_teacher():
+    sdn = models.build("sdn", PAPER, singers=SINGERS)
+    teacher = models.build("autovc", PAPER, singers=SINGERS)
+    shapes = [
+        [tuple(v.shape) for v in model.decoder.trainable_variables] for model in (sdn, teacher)
+    ]
+    assert shapes[0] == shapes[1]
+    assert kernels(sdn.encoder.encoder.convolutions.convolutions)[0] == (5, 513, 512)
+
+
+def test_layers_of_f0_are_those_of_the_description():
+    """[23]: width 32, filters 32 * 2 ** (layer / 2), four levels with skips, both heads."""
+    model = models.build("f0", PAPER)
+    body = model.pitch_body
+    assert tuple(body.project.kernel.shape) == (2049, 32)
+    assert kernels(body.down) == [(5, 32, 45), (5, 45, 64), (5, 64, 90), (5, 90, 128)]
+    assert all(layer.strides == (2,) for layer in body.down)
+    assert kernels(body.up) == [(5, 128, 90), (5, 180, 64), (5, 128, 45), (5, 90, 32)]
+    assert tuple(model.salience.kernel.shape) == (64, 360)
+    assert tuple(model.continuous.kernel.shape) == (64, 1)
+    assert tuple(model.voicing_body.project.kernel.shape) == (2050, 32)
+    heads = model(np.ones((2, 128, 2049), np.float32))
+    assert heads["salience"].shape == (2, 128, 360) and heads["voicing"].shape == (2, 128)
+
+
+def test_layers_of_ss_are_those_of_the_description():
+    """[13]: 1 x 1 to 256, dilations 1 to 32, a convolution of width 2 each way, two gates."""
+    model = models.build("ss", PAPER)
+    for stack, inputs in ((model.features, 513), (model.pitch, 513 + 64)):
+        assert tuple(stack.project.kernel.shape) == (inputs, 256)
+        for way in (stack.ahead, stack.back):
+            assert kernels(way) == [(2, 256, 512)] * 6
+            assert [layer.dilation_rate for layer in way] == [(2**i,) for i in range(6)]
+        assert kernels(stack.skip) == [(256, 256)] * 6
+    assert tuple(model.envelope.kernel.shape) == (256, 60)
+    assert tuple(model.aperiodicity.kernel.shape) == (256, 4)
+
+
+def test_layers_of_the_unet_are_those_of_the_description():
+    """[7]: 5 x 5 strided, 16 to 512 channels; mirrored with skips; dropout in the first three."""
+    model = models.build("unet", PAPER)
+    sizes = (1, *CHANNELS)
+    assert kernels(model.down) == [(5, 5, a, b) for a, b in zip(sizes, CHANNELS, strict=False)]
+    # Transposed kernels have outputs before inputs; behind the first, skips double the inputs.
+    assert kernels(model.up) == [
+        (5, 5, 256, 512), (5, 5, 128, 512), (5, 5, 64, 256), (5, 5, 32, 128), (5, 5, 16, 64),
+    ]  # fmt: skip
+    assert tuple(model.head.kernel.shape) == (5, 5, 1, 32)
+    assert all(layer.strides == (2, 2) for layer in (*model.down, *model.up, model.head))
+    assert [layer.rate for layer in model.dropouts] == [0.5] * 3
+    assert model(np.ones((1, 128, 513), np.float32)).shape == (1, 128, 513)
+
+
 def test_singers_do_not_reach_the_post_net_of_sdn():
     model = models.build("sdn", SMALL, singers=3)
     assert model.decoder.post.convolutions[0].kernel.shape[1] == FEATURES
