@@ -80,6 +80,7 @@ setup(
         "sep_tf": [
             *(f"presets/*{suffix}" for suffix in (".flags", ".tflite", ".weights.h5", ".json")),
             "evaluation/*.html",
+            "listening_test/page/*",
         ]
     },
     install_requires=CORE,

@@ -30,6 +30,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "inspect": ("tfrecords.inspect", "say what a set of records holds, and check it"),
     "train": ("sep_tf.train", "train the networks, stage by stage"),
     "evaluate": ("sep_tf.evaluate", "measure systems on a test set"),
+    "listen": ("sep_tf.listening_test.program", "build, serve and report AB listening tests"),
     "export": ("export.__main__", "export trained weights for other runtimes"),
     "info": ("sep_tf.info", "versions, devices and bundled models, for bug reports"),
 }
@@ -64,6 +65,7 @@ class Program:
     Attributes:
       name: the verb.
       flags: the program's own absl flags; define on it with `flag_values=`.
+      description: a sentence or a few.
     """
 
     def __init__(
@@ -87,7 +89,7 @@ class Program:
         self.flags = flags.FlagValues()
         self.flags.set_gnu_getopt(True)  # flags and inputs in any order
         self._usage = usage
-        self._description = description
+        self.description = description
         self._catch_sigterm = catch_sigterm
         self._passes_flags_on = passes_flags_on
 
@@ -125,9 +127,10 @@ class Program:
     def help(self) -> str:
         """The text of `--help`: usage, description and every flag with its default."""
         # Tools beside the verbs are run as modules.
-        command = f"sep-tf {self.name}" if self.name in VERBS else f"python -m {self.name}"
+        is_verb = self.name.split()[0] in VERBS
+        command = f"sep-tf {self.name}" if is_verb else f"python -m {self.name}"
         lines = [f"usage: {command} {self._usage}", ""]
-        lines += textwrap.wrap(self._description, 96)
+        lines += textwrap.wrap(self.description, 96)
         lines += ["", "flags:"]
         for name in sorted(self.flags):
             lines += _flag_help(self.flags[name])

@@ -1,0 +1,416 @@
+"""Listening tests: answers that are kept, refused and counted; the server."""
+
+import contextlib
+import dataclasses
+import http.client
+import json
+import re
+import sqlite3
+import threading
+
+import listening
+import pytest
+from scipy import stats
+
+from sep_tf import cli
+from sep_tf.errors import DataError
+from sep_tf.listening_test import builder, design, results, server, store
+
+pytest.importorskip("pyloudnorm")
+PAIRS = [("sin", "unet"), ("sin", "ss"), ("sin", "sdn")]
+DESIGN = design.make(["x", "y"], PAIRS, questions=2)
+TOTAL = len(DESIGN.questions)
+ABOUT = {
+    "language": "Ελληνικά",
+    "fluency": "fluent",
+    "training": "none",
+    "playback": "earphones",
+}
+
+
+def answer(question: str, choice: str = "a", seconds: float = 4.2) -> dict:
+    plays = {"a": 1, "b": 2, "reference": 0}
+    return {"question": question, "choice": choice, "seconds": seconds, "plays": plays}
+
+
+@pytest.fixture
+def kept(tmp_path):
+    opened = store.Store(tmp_path / store.FILE, "test-1", DESIGN, ties=False)
+    yield opened
+    opened.close()
+
+
+def read(tmp_path):
+    return store.read(tmp_path / store.FILE)
+
+
+# Keeping
+
+
+def test_answers_are_kept_once_and_survive(kept, tmp_path):
+    identity, sheet = kept.enrol()
+    first, second = (p.question for p in DESIGN.sheets[sheet][:2])
+    assert kept.keep({"participant": identity, "answers": [answer(first)]}) == [first]
+    # Sent again, changed or not: what was kept stays.
+    again = {"participant": identity, "answers": [answer(first, "b"), answer(second, "b")]}
+    assert sorted(kept.keep(again)) == sorted([first, second])
+    assert sorted(kept.keep(again)) == sorted([first, second])
+    kept.keep({"participant": identity, "questionnaire": ABOUT, "finished": True})
+    kept.keep({"participant": identity, "questionnaire": ABOUT | {"language": "other"}})
+    kept.keep({"participant": identity, "headphones": {"right": 5, "trials": 6}})
+    expected = store.Participant(
+        identity, sheet, ABOUT, (5, 6), {first: ("a", 4.2), second: ("b", 4.2)}, True
+    )
+    assert read(tmp_path) == [expected]  # while the store is open
+    kept.close()
+    reopened = store.Store(tmp_path / store.FILE, "test-1", DESIGN, ties=False)
+    assert reopened.keep({"participant": identity}) == [first, second]
+    assert reopened.count() == (1, 1)
+    reopened.close()
+    assert read(tmp_path) == [expected]
+
+
+def test_sheets_are_handed_out_evenly(kept):
+    sheets = [kept.enrol()[1] for _ in range(2 * len(DESIGN.sheets) - 1)]
+    assert sorted(sheets) == sorted([*range(len(DESIGN.sheets))] * 2)[:-1]
+    assert kept.enrol(7)[1] == 7  # begun without a server
+    assert len({kept.enrol()[0] for _ in range(50)}) == 50
+
+
+def test_concurrent_answers_are_all_kept(kept, tmp_path):
+    people = [kept.enrol() for _ in range(8)]
+
+    def send(identity, sheet):
+        for presented in DESIGN.sheets[sheet]:
+            kept.keep({"participant": identity, "answers": [answer(presented.question)]})
+
+    threads = [threading.Thread(target=send, args=person) for person in people]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert [len(person.answers) for person in read(tmp_path)] == [TOTAL] * 8
+
+
+Q = DESIGN.sheets[0][0].question
+REFUSED = {
+    "an unknown participant": {"participant": "somebody"},
+    "no participant": {"answers": []},
+    "an unknown field": {"admin": True},
+    "answers that are no list": {"answers": {"q": "a"}},
+    "a question that does not exist": {"answers": [answer("q999")]},
+    "a question that is no text": {"answers": [answer(["q001"])]},
+    "an unknown choice": {"answers": [answer(Q, "c")]},
+    "a choice that is no text": {"answers": [answer(Q, ["a"])]},
+    "a tie that was not offered": {"answers": [answer(Q, "none")]},
+    "negative seconds": {"answers": [answer(Q, seconds=-1.0)]},
+    "infinite seconds": {"answers": [answer(Q, seconds=float("inf"))]},
+    "seconds that are no number": {"answers": [answer(Q, seconds="1")]},
+    "a boolean of seconds": {"answers": [answer(Q, seconds=True)]},
+    "plays missing": {"answers": [answer(Q) | {"plays": {}}]},
+    "half a play": {"answers": [answer(Q) | {"plays": {"a": 0.5, "b": 1, "reference": 1}}]},
+    "an answer with more": {"answers": [answer(Q) | {"score": 1}]},
+    "the same question twice": {"answers": [answer(Q), answer(Q)]},
+    "too many answers": {"answers": [answer(Q)] * (TOTAL + 1)},
+    "finished by a text": {"finished": "yes"},
+    "a questionnaire without a field": {"questionnaire": {"language": "x"}},
+    "an answer that is not offered": {"questionnaire": ABOUT | {"training": "lots"}},
+    "a long text": {"questionnaire": ABOUT | {"language": "x" * 61}},
+    "an empty text": {"questionnaire": ABOUT | {"language": ""}},
+    "a text of control characters": {"questionnaire": ABOUT | {"language": "a\nb"}},
+    "more right than trials": {"headphones": {"right": 7, "trials": 6}},
+    "headphones of text": {"headphones": {"right": "6", "trials": 6}},
+}
+
+
+@pytest.mark.parametrize("what", REFUSED)
+def test_what_no_page_would_send_is_refused(kept, tmp_path, what):
+    identity, _ = kept.enrol()
+    good = {"participant": identity, "answers": [answer(DESIGN.sheets[0][1].question)]}
+    message = {"participant": identity} | REFUSED[what]
+    if what == "no participant":
+        del message["participant"]
+    elif "answers" in message and isinstance(message["answers"], list):
+        message["answers"] = [*good["answers"], *message["answers"]]  # nothing of it is kept
+    with pytest.raises(store.Refused):
+        kept.keep(message)
+    (person,) = read(tmp_path)
+    assert (person.answers, person.questionnaire, person.finished) == ({}, {}, False)
+    assert len(kept.keep(good)) == 1
+
+
+@pytest.mark.parametrize("sheet", [-1, len(DESIGN.sheets), 1.0, "1", True])
+def test_sheets_that_do_not_exist_are_refused(kept, sheet):
+    with pytest.raises(store.Refused):
+        kept.enrol(sheet)
+
+
+def test_files_that_are_no_answers(tmp_path):
+    text = tmp_path / "text"
+    text.write_text("no database, though long enough to be looked at" * 50)
+    for act in (lambda: store.read(text), lambda: store.Store(text, "t", DESIGN, False)):
+        with pytest.raises(DataError, match="text"):
+            act()
+    with pytest.raises(DataError, match="no answers yet"):
+        store.read(tmp_path / "nothing")
+    with sqlite3.connect(tmp_path / "empty"):
+        pass
+    with pytest.raises(DataError, match="no answers of a listening test|no such table"):
+        (tmp_path / "empty").touch()
+        store.read(tmp_path / "empty")
+    store.Store(tmp_path / "one", "test-1", DESIGN, False).close()
+    with pytest.raises(DataError, match="another test"):
+        store.Store(tmp_path / "one", "test-2", DESIGN, False)
+
+
+def test_downloads_are_held_to_the_same_rules(tmp_path):
+    sheet = 3
+    asked = [p.question for p in DESIGN.sheets[sheet]]
+    message = {"test": "test-1", "sheet": sheet, "participant": None, "finished": True}
+    message |= {"answers": [answer(q) for q in asked], "questionnaire": ABOUT}
+    path = tmp_path / "mine.json"
+    path.write_text(json.dumps(message))
+    (person,) = store.read_downloads([str(path)], "test-1", DESIGN, False)
+    assert (person.identity, person.sheet, len(person.answers)) == ("mine.json", 3, TOTAL)
+    for wrong in ({"test": "test-2"}, {"sheet": 99}, {"answers": [answer("q999")]}, {"more": 1}):
+        path.write_text(json.dumps(message | wrong))
+        with pytest.raises(DataError, match=r"mine\.json: no answers of this test"):
+            store.read_downloads([str(path)], "test-1", DESIGN, False)
+    # The same person from both sides counts once, with the fuller answers.
+    part = dataclasses.replace(person, answers={asked[0]: ("b", 1.0)})
+    assert store.merge([part], [person]) == [person]
+    assert store.merge([person], [part]) == [person]
+
+
+# Counting
+
+
+def participant(sheet: int, rule, seconds: float = 4.0, **more) -> store.Participant:
+    """Answers by a rule: question -> "first", "second" or "none"."""
+    by_identity = {q.identity: q for q in DESIGN.questions}
+    answers = {}
+    for p in DESIGN.sheets[sheet]:
+        said = rule(by_identity[p.question])
+        choice = "none" if said == "none" else "b" if (said == "second") != p.swapped else "a"
+        answers[p.question] = (choice, seconds)
+    given = {"questionnaire": ABOUT, "headphones": (6, 6), "finished": True} | more
+    return store.Participant(f"p{sheet}", sheet, given["questionnaire"], given["headphones"],
+                             given.get("answers", answers), given["finished"])  # fmt: skip
+
+
+def test_preferences_by_hand():
+    people = [
+        participant(0, lambda q: "first"),
+        participant(1, lambda q: "second" if q.second == "ss" else "first"),
+        participant(2, lambda q: "none" if q.criterion == "quality" else "first"),
+    ]
+    found = results.evaluate(people, DESIGN, ties=False)
+    assert len(found.counted) == 3 and not found.excluded
+    counts = {(p.criterion, p.second): p for p in found.preferences}
+    assert len(counts) == 9
+    ss = counts["isolation", "ss"]
+    assert (ss.for_first, ss.for_second, ss.ties) == (4, 2, 0)
+    assert ss.share == pytest.approx(4 / 6)
+    # Clopper and Pearson by quantiles of the beta distribution.
+    exact = (stats.beta.ppf(0.025, 4, 3), stats.beta.ppf(0.975, 5, 2))
+    assert ss.interval == pytest.approx(exact)
+    # 4 or more of 6, or 2 or fewer: 2 * (15 + 6 + 1) / 64.
+    assert ss.p == pytest.approx(44 / 64)
+    quality = counts["quality", "unet"]
+    assert (quality.for_first, quality.for_second, quality.ties) == (4, 0, 2)
+    assert quality.share == 1.0
+    a, b, none = found.identical
+    assert a + b + none == 9
+
+
+def test_without_answers_there_is_no_share():
+    found = results.evaluate([], DESIGN, ties=False)
+    assert all((p.share, p.interval, p.p) == (None, None, None) for p in found.preferences)
+
+
+def test_who_is_left_out_and_why():
+    def sides(choice):
+        return {p.question: (choice, 4.0) for p in DESIGN.sheets[0]}
+
+    good = participant(0, lambda q: "first")
+    half = dict(list(good.answers.items())[:5])
+    cases = {
+        "": good,
+        "no answers": dataclasses.replace(good, answers={}),
+        f"unfinished: 5 of {TOTAL} answers": dataclasses.replace(good, answers=half),
+        f"picked B in {TOTAL} of {TOTAL} answers": dataclasses.replace(good, answers=sides("b")),
+        "half of the answers took less than 1 s": participant(0, lambda q: "first", 0.5),
+    }
+    for why, person in cases.items():
+        assert results.reason(person, DESIGN, False, False, False) == why
+    unsure = participant(0, lambda q: "none" if q.kind == "identical" else "first")
+    assert results.reason(unsure, DESIGN, True, False, False) == ""
+    assert "identical pairs" in results.reason(good, DESIGN, True, False, False)
+    part = cases[f"unfinished: 5 of {TOTAL} answers"]
+    assert results.reason(part, DESIGN, False, False, keep_unfinished=True) == ""
+    deaf = dataclasses.replace(good, headphones=(4, 6))
+    assert results.reason(deaf, DESIGN, False, False, False) == ""
+    assert "headphone" in results.reason(deaf, DESIGN, False, True, False)
+    found = results.evaluate([good, deaf, part], DESIGN, False)
+    assert found.unreliable_headphones == 1
+    assert [(p, why) for p, why in found.excluded] == [(part, f"unfinished: 5 of {TOTAL} answers")]
+
+
+# The server
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    evaluation = listening.make_evaluation(tmp_path_factory.mktemp("evaluation"))
+    out = tmp_path_factory.mktemp("served") / "test"
+    argv = ["listen", "build", str(evaluation), f"--output_dir={out}", "--questions=1"]
+    assert cli.main(argv) == 0
+    return out
+
+
+@contextlib.contextmanager
+def running(folder):
+    served = server.Server(folder, "127.0.0.1", 0)
+    thread = threading.Thread(target=served.serve_forever, kwargs={"poll_interval": 0.02})
+    thread.start()
+    try:
+        yield served
+    finally:
+        served.shutdown()
+        thread.join()
+        served.server_close()
+
+
+@pytest.fixture(scope="module")
+def served(folder):
+    with running(folder) as started:
+        yield started
+
+
+def ask(served, method, path, body=None, **headers):
+    """(status, headers, body) of a request that is sent as it is."""
+    connection = http.client.HTTPConnection(*served.server_address[:2], timeout=10)
+    with contextlib.closing(connection):
+        connection.putrequest(method, path, skip_accept_encoding=True)
+        for name, value in headers.items():
+            connection.putheader(name.replace("_", "-"), value)
+        connection.endheaders(body)
+        reply = connection.getresponse()
+        return reply.status, reply.headers, reply.read()
+
+
+def post(served, path, value, **headers):
+    body = value if isinstance(value, bytes) else json.dumps(value).encode()
+    headers = {"Content_Type": "application/json", "Content_Length": str(len(body))} | headers
+    status, _, reply = ask(served, "POST", path, body, **headers)
+    return status, json.loads(reply)
+
+
+def test_the_site_is_served_and_nothing_else(served, folder):
+    status, headers, body = ask(served, "GET", "/")
+    assert status == 200 and body == (folder / "site" / "index.html").read_bytes()
+    assert headers["Content-Type"] == "text/html; charset=utf-8"
+    assert "default-src 'self'" in headers["Content-Security-Policy"]
+    clip = next((folder / "site" / "clips").iterdir())
+    status, headers, body = ask(served, "GET", f"/clips/{clip.name}")
+    assert (status, headers["Content-Type"], body) == (200, "audio/flac", clip.read_bytes())
+    assert ask(served, "HEAD", f"/clips/{clip.name}")[2] == b""
+    hidden = ("/key.json", "/../key.json", "/clips/../../key.json", "/%2e%2e/key.json", "/clips")
+    for path in (*hidden, "/answers.sqlite", "//etc/passwd", "/api/answers"):
+        assert ask(served, "GET", path)[0] == 404, path
+
+
+def test_parts_of_clips(served, folder):
+    clip = next((folder / "site" / "clips").iterdir())
+    data, path = clip.read_bytes(), f"/clips/{clip.name}"
+    for header, part in (("bytes=0-1", data[:2]), ("bytes=5-", data[5:]), ("bytes=-3", data[-3:])):
+        status, headers, body = ask(served, "GET", path, Range=header)
+        assert (status, body) == (206, part)
+        assert headers["Content-Range"].endswith(f"/{len(data)}")
+    for header in ("bytes=9-2", "lines=0-1", "bytes=a-b", "bytes=0-1,4-5", f"bytes={10**9}-"):
+        assert ask(served, "GET", path, Range=header)[0] == 200
+
+
+def test_a_participant_through_the_server(served, folder):
+    status, reply = post(served, "/api/participants", {})
+    assert status == 200
+    identity, sheet = reply["participant"], reply["sheet"]
+    asked = [p.question for p in builder.read_key(folder)["design"].sheets[sheet]]
+    message = {"participant": identity, "answers": [answer(q) for q in asked], "finished": True}
+    for _ in range(2):
+        status, reply = post(served, "/api/answers", message)
+        assert status == 200 and sorted(reply["kept"]) == sorted(asked)
+    person = next(p for p in store.read(folder / store.FILE) if p.identity == identity)
+    assert person.finished and len(person.answers) == len(asked)
+
+
+def test_forged_and_oversized_messages_are_refused(served, folder):
+    before = store.read(folder / store.FILE)
+    status, reply = post(served, "/api/answers", {"participant": "x" * 22, "answers": []})
+    assert (status, reply) == (400, {"error": "not accepted: an unknown participant"})
+    large = b'{"participant": "' + b"x" * server.LARGEST_MESSAGE + b'"}'
+    assert post(served, "/api/answers", large)[0] == 413
+    assert post(served, "/api/participants", b"no json")[0] == 400
+    assert post(served, "/api/participants", b"[" * 60_000)[0] == 400
+    assert post(served, "/api/participants", [1])[0] == 400
+    assert post(served, "/api/participants", {"sheet": 10**9})[0] == 400
+    assert post(served, "/api/participants", {}, Content_Type="text/plain")[0] == 415
+    for length in ("", "-1", "1e3", "²"):
+        status = post(served, "/api/participants", {}, Content_Length=length.encode())[0]
+        assert status == 411
+    elsewhere = {"Origin": "https://elsewhere.example"}
+    assert post(served, "/api/participants", {}, **elsewhere)[0] == 403
+    assert post(served, "/api/other", {})[0] == 404
+    host = f"{served.server_address[0]}:{served.server_address[1]}"
+    assert store.read(folder / store.FILE) == before
+    assert post(served, "/api/participants", {}, Host=host, Origin=f"http://{host}")[0] == 200
+
+
+def test_answers_survive_a_killed_server(folder):
+    with listening.serving(folder) as (url, process):
+        host = re.search(r"http://([\d.]+):(\d+)/", url)
+
+        class At:
+            server_address = (host.group(1), int(host.group(2)))
+
+        _, reply = post(At, "/api/participants", {})
+        question = builder.read_key(folder)["design"].sheets[reply["sheet"]][0].question
+        message = {"participant": reply["participant"], "answers": [answer(question)]}
+        assert post(At, "/api/answers", message)[0] == 200
+        process.kill()
+        process.wait()
+    with running(folder) as again:
+        status, reply = post(again, "/api/answers", {"participant": message["participant"]})
+        assert (status, reply) == (200, {"kept": [question]})
+
+
+def test_an_address_that_is_taken(served, folder, capsys):
+    port = served.server_address[1]
+    assert cli.main(["listen", "serve", str(folder), f"--port={port}"]) == 1
+    err = capsys.readouterr().err
+    assert err == f"sep-tf listen serve: error: 127.0.0.1:{port}: address already in use\n"
+
+
+def test_the_report_is_written(folder, tmp_path, capsys):
+    key = builder.read_key(folder)
+    total = len(key["design"].questions)
+    kept = store.Store(tmp_path / store.FILE, key["id"], key["design"], False)
+    for number in range(4):
+        identity, sheet = kept.enrol()
+        asked = [p.question for p in key["design"].sheets[sheet]]
+        answers = [answer(q, "ab"[(n + number) % 2]) for n, q in enumerate(asked)]
+        about = ABOUT | {"language": "<script>alert(1)</script>"}
+        kept.keep({"participant": identity, "answers": answers, "questionnaire": about})
+    kept.close()
+    (tmp_path / "key.json").write_text((folder / "key.json").read_text())
+    assert cli.main(["listen", "report", str(tmp_path)]) == 0
+    printed = capsys.readouterr().out
+    out = tmp_path / "report"
+    assert (out / "report.md").read_text() == printed
+    assert "4 participants count, 0 are left out" in printed
+    report = json.loads((out / "report.json").read_text())
+    sums = [p["for_first"] + p["for_second"] for p in report["preferences"]]
+    assert sum(sums) + sum(report["identical_pairs"].values()) == 4 * total
+    page = (out / "report.html").read_text()
+    assert "<script" not in page and not re.search(r"https?://", page)
+    assert (out / "preferences.png").read_bytes().startswith(b"\x89PNG")
