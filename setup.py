@@ -43,6 +43,7 @@ EXTRAS = {
     "midi": ["pretty_midi>=0.2.10"],
     "serve": ["tensorflow-serving-api>=2.18,<2.22"],
     "train": [
+        "ai-edge-quantizer>=0.10",
         "h5py>=3.8",
         "keras>=3.12,<3.16",
         "tensorboard>=2.18",

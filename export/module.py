@@ -85,7 +85,9 @@ def from_weights(model: str) -> tuple[keras.Model, ModelInfo]:
     """
     _, path = runtimes.find(model, "keras")
     runtime = KerasRuntime(path)
-    return runtime.model, runtime.info
+    # The length of chunks belongs to an export, not to the weights.
+    info = dataclasses.replace(runtime.info, chunk_frames=ExtractConfig().chunk_frames)
+    return runtime.model, info
 
 
 def model_info(

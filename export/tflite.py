@@ -7,35 +7,50 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import keras
+import numpy as np
 
-from export import module
+from export import module, quantise
+from sep_tf import audio_io, jobs
+from sep_tf.config import AudioConfig
 from sep_tf.errors import ModelError
 from sep_tf.runtimes import ModelInfo
 from sep_tf.runtimes.litert import CONFIG_MEMBER
 
 UNITS_MEMBER = "signature.json"
-QUANTISE = ("none", "float16", "dynamic")
+QUANTISE = ("none", *quantise.RECIPES)
+# Chunks that int8 is calibrated on: their inputs have 14 MB each.
+PHRASES = 12
 
 
 def convert(
-    model: keras.Model, info: ModelInfo, quantise: str = "none", calibration: Sequence[str] = ()
+    model: keras.Model, info: ModelInfo, how: str = "none", calibration: Sequence[str] = ()
 ) -> bytes:
-    """The model as a .tflite with its configuration inside.
+    """The model as a .tflite, without its configuration.
 
     Args:
       model: of the system, built.
-      info: stored in the file; fixes the chunk's length.
-      quantise: "none", "float16" (weights), "dynamic" (8-bit weights) or "int8".
-      calibration: songs whose phrases int8 is calibrated on.
+      info: fixes the chunk's length.
+      how: "none", "float16" (weights), "dynamic" (8-bit weights) or "int8" (activations too).
+      calibration: songs, or folders of songs, whose phrases int8 is calibrated on.
 
     Raises:
-      ModelError: unknown quantisation, or a file that lost its weights.
+      ModelError: unknown quantisation, or one that the network does not survive; no songs.
     """
-    import tensorflow as tf
-    from keras.export import ExportArchive
+    if how not in QUANTISE:
+        raise ModelError(f"unknown quantisation '{how}': one of {', '.join(QUANTISE)}")
+    if info.recurrent and how == "int8":
+        raise ModelError("recurrent networks cannot be calibrated: choose --quantise=dynamic")
+    # Loops of recurrent networks are subgraphs: the converter's own quantisation reaches them.
+    content = _converted(model, info, how if info.recurrent else "none")
+    if how == "none" or info.recurrent:
+        return content
+    phrases = representative(calibration, info) if how == "int8" else []
+    return quantise.run(content, how, phrases)
 
-    if quantise not in QUANTISE:
-        raise ModelError(f"unknown quantisation '{quantise}': one of {', '.join(QUANTISE)}")
+
+def _converted(model: keras.Model, info: ModelInfo, how: str) -> bytes:
+    import tensorflow as tf
+
     signature = info.signature
     spec = {
         name: tf.TensorSpec([1, *port.shape(info.frames)], port.dtype, name)
@@ -43,29 +58,50 @@ def convert(
     }
     with tempfile.TemporaryDirectory() as folder:
         # ExportArchive, not tf.saved_model.save: that one loses Keras 3's variables.
-        archive = ExportArchive()
+        archive = keras.export.ExportArchive()
         archive.track(model)
         archive.add_endpoint(signature.name, model.call, input_signature=[spec])
         archive.write_out(folder, verbose=False)
         converter = tf.lite.TFLiteConverter.from_saved_model(
             folder, signature_keys=[signature.name]
         )
-        if quantise != "none":
+        if how != "none":
             converter.optimizations = [tf.lite.Optimize.DEFAULT]
-        if quantise == "float16":
+        if how == "float16":
             converter.target_spec.supported_types = [tf.float16]
-        content = converter.convert()
-    return content
+        return converter.convert()
+
+
+def representative(songs: Sequence[str], info: ModelInfo) -> list[dict[str, np.ndarray]]:
+    """Inputs of chunks from random places of songs, the same for the same songs.
+
+    Raises:
+      SepTfError: no audio among them, or a file that cannot be read.
+    """
+    files = [path for path, _ in jobs.find_inputs(list(songs))]
+    rng = np.random.default_rng(0)
+    seconds = info.frames / AudioConfig().frames_per_second
+    phrases = []
+    for index in rng.permutation(np.resize(np.arange(len(files)), max(len(files), PHRASES))):
+        length = audio_io.probe(files[index]).duration
+        start = rng.uniform(0, max(length - seconds, 0))
+        sound = audio_io.read(
+            files[index], AudioConfig().sample_rate, offset=start, duration=seconds
+        )[0]
+        phrases.append(info.batch(module.example(sound, info), info.frames))
+        if len(phrases) == PHRASES:
+            break
+    return phrases
 
 
 def write(content: bytes, info: ModelInfo, path: Path) -> None:
     """Writes the file with its configuration appended as a zip; complete or not at all."""
     partial = path.with_name("partial-" + path.name)
     partial.write_bytes(content)
+    members = {CONFIG_MEMBER: info.to_dict(), UNITS_MEMBER: module.units(info)}
     with zipfile.ZipFile(partial, "a") as archive:
-        # A fixed date: the same weights give the same bytes.
-        member = zipfile.ZipInfo(CONFIG_MEMBER, date_time=(1980, 1, 1, 0, 0, 0))
-        archive.writestr(member, json.dumps(info.to_dict(), sort_keys=True))
-        member = zipfile.ZipInfo(UNITS_MEMBER, date_time=(1980, 1, 1, 0, 0, 0))
-        archive.writestr(member, json.dumps(module.units(info), sort_keys=True))
+        for name, values in members.items():
+            # A fixed date: the same weights give the same bytes.
+            member = zipfile.ZipInfo(name, date_time=(1980, 1, 1, 0, 0, 0))
+            archive.writestr(member, json.dumps(values, sort_keys=True))
     partial.replace(path)

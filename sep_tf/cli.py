@@ -39,6 +39,7 @@ VERBS: dict[str, tuple[str, str]] = {
 _EXTRAS = {
     "tensorflow": "train",
     "keras": "train",
+    "ai_edge_quantizer": "train",
     "matplotlib": "plot",
     "pretty_midi": "midi",
     "gradio": "app",

@@ -45,7 +45,11 @@ class LogMagnitude(layers.Layer):
         self.norm.build(input_shape)
 
     def call(self, magnitude, training=False):
-        return self.norm(ops.log(ops.maximum(magnitude, self.floor)), training=training)
+        spectrum = self.norm(ops.log(ops.maximum(magnitude, self.floor)), training=training)
+        # A bound that nothing reaches. Without an operation here converters fold the normalisation
+        # into the weights of the next layer: bins of little deviation get huge ones, and half
+        # precision or 8 bits lose the others.
+        return ops.maximum(spectrum, -1e4)
 
 
 class ResidualStack(layers.Layer):

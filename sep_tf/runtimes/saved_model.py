@@ -23,6 +23,14 @@ def read_info(path: Path) -> ModelInfo:
     return ModelInfo.from_dict(values, path)
 
 
+def reason(error: Any) -> str:
+    """What TensorFlow's error says, without where in the graph it happened."""
+    lines = [line.strip() for line in str(error.message).splitlines() if line.strip()]
+    said = [line for line in lines if "assertion failed" in line or "Error" not in line]
+    failed = [line for line in said if "assertion failed" in line]
+    return (failed or said or lines or [type(error).__name__])[0]
+
+
 class SavedModelRuntime:
     """A loaded SavedModel; its functions may be called from several threads."""
 
@@ -47,5 +55,5 @@ class SavedModelRuntime:
         try:
             out = self._run(**{name: tf.constant(value) for name, value in batch.items()})
         except tf.errors.InvalidArgumentError as error:
-            raise ModelError(str(error.message).splitlines()[0]) from error
+            raise ModelError(reason(error)) from error
         return {name: value.numpy()[0] for name, value in out.items()}
