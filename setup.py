@@ -41,7 +41,7 @@ EXTRAS = {
         "scipy>=1.11",
     ],
     "midi": ["pretty_midi>=0.2.10"],
-    "serve": ["tensorflow-serving-api>=2.18,<2.22"],
+    "serve": ["grpcio>=1.60", "tensorflow-serving-api>=2.18,<2.22"],
     "train": [
         "ai-edge-quantizer>=0.10",
         "h5py>=3.8",
@@ -78,6 +78,7 @@ setup(
         include=["sep_tf", "sep_tf.*", "tfrecords", "tfrecords.*", "export", "export.*"]
     ),
     package_data={
+        "export": ["serving/*.config", "serving/*.yaml"],
         "sep_tf": [
             *(f"presets/*{suffix}" for suffix in (".flags", ".tflite", ".weights.h5", ".json")),
             "evaluation/*.html",

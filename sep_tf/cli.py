@@ -40,6 +40,8 @@ _EXTRAS = {
     "tensorflow": "train",
     "keras": "train",
     "ai_edge_quantizer": "train",
+    "grpc": "serve",
+    "tensorflow_serving": "serve",
     "matplotlib": "plot",
     "pretty_midi": "midi",
     "gradio": "app",

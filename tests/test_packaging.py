@@ -32,7 +32,13 @@ CORE_MODULES = (
     "sep_tf.resynth",
 )
 # Import name -> distribution, where they differ by more than "_" and "-".
-DISTRIBUTIONS = {"absl": "absl-py", "pkg_resources": "setuptools", "yaml": "pyyaml"}
+DISTRIBUTIONS = {
+    "grpc": "grpcio",
+    "tensorflow_serving": "tensorflow-serving-api",
+    "absl": "absl-py",
+    "pkg_resources": "setuptools",
+    "yaml": "pyyaml",
+}
 
 
 def _normal(requirement: str) -> str:
