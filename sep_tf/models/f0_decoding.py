@@ -40,12 +40,18 @@ def decode_salience(logits, softmax: bool = True):
 
     The same as `pitch.decode_salience` of the softmax, or of the sigmoid.
     """
-    bins = ops.arange(pitch.N_BINS, dtype="float32")
-    highest = ops.max(logits, axis=-1, keepdims=True)
-    # Not ops.argmax: its bit operations have no TFLite builtin.
-    not_peak = ops.cast(logits < highest, "float32")
-    peak = ops.min(bins + pitch.N_BINS * not_peak, axis=-1, keepdims=True)
-    return _around(logits, peak, softmax)
+    return _around(logits, _argmax(logits), softmax)
+
+
+def _argmax(values):
+    """First index of the maximum of [..., n], float32 [..., 1].
+
+    Not ops.argmax: its bit operations have no TFLite builtin.
+    """
+    size = values.shape[-1]
+    highest = ops.max(values, axis=-1, keepdims=True)
+    index = ops.arange(size, dtype="float32") + size * ops.cast(values < highest, "float32")
+    return ops.min(index, axis=-1, keepdims=True)
 
 
 def _around(logits, centre, softmax: bool):
@@ -83,8 +89,7 @@ def viterbi_path(log_probabilities):
         padded = ops.pad(score, [[0, 0], [reach, reach]], constant_values=-1e9)
         near = ops.stack([padded[:, reach + s : reach + s + pitch.N_BINS] for s in shifts], -1)
         near = near - costs
-        best, step = ops.max(near, axis=-1), ops.cast(ops.argmax(near, axis=-1), "float32")
-        highest = ops.cast(ops.argmax(score, axis=-1, keepdims=True), "float32")
+        best, step, highest = ops.max(near, axis=-1), _argmax(near)[..., 0], _argmax(score)
         anywhere = ops.max(score, axis=-1, keepdims=True) - pitch.JUMP_COST
         origin = ops.where(anywhere > best, highest, bins + step - reach)
         total = emission + ops.maximum(anywhere, best)
@@ -97,6 +102,6 @@ def viterbi_path(log_probabilities):
         return before, before
 
     last, origins = ops.scan(forward, frames[0], frames[1:])
-    end = ops.cast(ops.argmax(last, axis=-1), "float32")
+    end = _argmax(last)[:, 0]
     _, path = ops.scan(backward, end, origins, reverse=True)
     return ops.transpose(ops.concatenate([path, end[None]], axis=0), (1, 0))
