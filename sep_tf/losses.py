@@ -109,7 +109,9 @@ class VoicingLoss(keras.losses.Loss):
     """Binary cross-entropy: voiced 0/1 [B, T] against logits [B, T]."""
 
     def call(self, y_true, y_pred):
-        return ops.relu(y_pred) - y_pred * y_true + ops.log1p(ops.exp(-ops.abs(y_pred)))
+        # Softplus has the right slope at 0 too, where backends disagree on that of |x|: logits of
+        # a fresh network are exactly 0 where nothing is active.
+        return ops.softplus(y_pred) - y_pred * y_true
 
 
 def blurred_pitch(f0, blur_bins: float):

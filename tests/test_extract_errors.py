@@ -27,9 +27,7 @@ class CopyingSeparator:
     scale = 1.0
     fails_with: BaseException | None = None
 
-    def __init__(
-        self, model, runtime, f0, *, server=None, singer=None, transpose=0.0, formant=1.0
-    ):
+    def __init__(self, model, runtime, f0, *, server=None, singer=None, transpose=0.0, formant=1.0):
         REAL_SEPARATOR(model, runtime, f0, singer=singer, transpose=transpose, formant=formant)
 
     def load(self):

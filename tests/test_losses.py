@@ -132,6 +132,17 @@ def test_voicing_loss_is_binary_cross_entropy():
     assert number(one) == pytest.approx(math.log(2))
 
 
+def test_slope_of_the_voicing_loss_at_zero():
+    """One half minus the target, not minus the target alone."""
+    import tensorflow as tf
+
+    logits = tf.zeros((1, 2))
+    with tf.GradientTape() as tape:
+        tape.watch(logits)
+        loss = losses.VoicingLoss()(np.array([[0.0, 1.0]], np.float32), logits)
+    np.testing.assert_allclose(tape.gradient(loss, logits), [[0.25, -0.25]], rtol=1e-6)
+
+
 def test_silence_gives_finite_losses():
     f0 = np.zeros((1, 2), np.float32)
     for loss, found in (

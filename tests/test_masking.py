@@ -90,9 +90,7 @@ def test_channels_share_one_mask():
     def low_pass(magnitude):
         return np.ones_like(magnitude) * (np.arange(513) < 96)
 
-    voice = np.concatenate(
-        list(masking.voice(MaskRuntime(low_pass, 16, 64), [song], RATE, RATE))
-    )
+    voice = np.concatenate(list(masking.voice(MaskRuntime(low_pass, 16, 64), [song], RATE, RATE)))
     inner = slice(1000, -1000)
     assert voice.shape == song.shape
     np.testing.assert_allclose(voice[inner, 0], song[inner, 0], atol=2e-3)
@@ -110,9 +108,7 @@ def test_voice_and_accompaniment_are_the_song(rate, out_rate, tmp_path):
 
     with audio_write.VoiceWriter(tmp_path / "b.wav", out_rate, "none", channels=2) as band:
         blocks = np.array_split(song, [10, 9000, 9001])
-        parts = masking.voice(
-            MaskRuntime(half, 16, 64), blocks, rate, out_rate, accompaniment=band
-        )
+        parts = masking.voice(MaskRuntime(half, 16, 64), blocks, rate, out_rate, accompaniment=band)
         voice = np.concatenate(list(parts))
     accompaniment, _ = soundfile.read(tmp_path / "b.wav", dtype="float32")
     expected = np.concatenate(list(audio_io.resampled([song], rate, out_rate, 2)))

@@ -18,6 +18,7 @@ from sep_tf.errors import SepTfError
 from sep_tf.training import stages
 from sep_tf.training import strategy as distribution
 from tests import harness
+from tests.test_training_outputs import events
 from tfrecords import dataset
 
 NAMES = train.ORDER
@@ -48,6 +49,16 @@ def test_command_line_on_records(corpus, tmp_path, capsys, quick):
     line = harness.one_line_error(train.run, flags(corpus, tmp_path, batch_size=3), capsys)
     assert "was made with other settings" in line
     assert hashlib.sha256(path.read_bytes()).hexdigest() == digest
+
+
+def test_validation_phrases_of_records_are_heard_and_measured(corpus, tmp_path, quick):
+    """Waveforms come from the records: audio for every phrase, a distortion of masked sound."""
+    argv = flags(corpus, tmp_path, stage="unet", steps=1, phrase_frames=64, batch_size=4)
+    assert train.run(argv) == 0
+    found = events(tmp_path / "unet" / "tensorboard")
+    for tag in ("mixture", "target", "found"):
+        assert ("audio", 1) in found[tag]
+    assert found["valid_mcd_db"] == [("scalars", 1)]
 
 
 def test_a_record_that_is_damaged_inside(corpus, tmp_path, capsys, quick):

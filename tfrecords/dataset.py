@@ -144,7 +144,9 @@ def phrases(folder: Path | str, options: PhraseOptions) -> tf.data.Dataset:
     stream = mixtures(folder, options)
     stream = stream.batch(options.batch_size // options.shard[1], drop_remainder=True)
     stream = stream.map(
-        lambda batch: add_spectrograms(batch, options.spectrograms, options.augment.add_magnitudes),
+        lambda batch: add_spectrograms(
+            batch, options.spectrograms, options.augment.add_magnitudes, options.waveforms
+        ),
         num_parallel_calls=1,
     )
     return stream.prefetch(4)

@@ -46,8 +46,11 @@ def measures(batch: dict[str, Any], found: Found) -> dict[str, float]:
         pair = (np.asarray(batch["features"])[voiced], np.asarray(found.features)[voiced])
         values["mcd_db"] = feature_distortion(*pair)
     if found.mask is not None and "voice" in batch:
-        songs = [_masked_distortion(batch, found.mask, i) for i in range(len(found.mask))]
-        values["mcd_db"] = float(np.nanmean(songs[:_ANALYSED])) if songs else np.nan
+        count = min(_ANALYSED, len(found.mask))
+        songs = [_masked_distortion(batch, found.mask, i) for i in range(count)]
+        # A phrase without a voiced frame has none.
+        songs = [value for value in songs if np.isfinite(value)]
+        values["mcd_db"] = float(np.mean(songs)) if songs else np.nan
     for name, f0 in (found.f0 or {}).items():
         truth = np.asarray(batch["f0"])[voiced]
         cents = pitch.hz_to_cents(np.maximum(np.asarray(f0)[voiced], 1.0)) - pitch.hz_to_cents(
