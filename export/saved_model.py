@@ -80,6 +80,7 @@ def run_in_fresh_process(
         done = subprocess.run(command, capture_output=True, text=True, timeout=_CLI_TIMEOUT)
         if done.returncode:
             lines = [line for line in done.stderr.splitlines() if "rror" in line]
+            lines += [line for line in done.stderr.splitlines() if "assertion failed" in line]
             raise ModelError(
                 f"{folder} does not run in a fresh process (exit status {done.returncode}): "
                 f"{lines[-1] if lines else done.stderr[-200:]}"

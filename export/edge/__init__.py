@@ -1,0 +1,1 @@
+"""Extraction on a device: the library's own core and LiteRT, nothing else."""
