@@ -71,6 +71,13 @@ flags.DEFINE_string(
     "runtime", ExtractConfig.runtime, "What runs the models, see `extract`.", flag_values=FLAGS
 )
 flags.DEFINE_string(
+    "singer",
+    None,
+    "Whom models that know singers (sdn) sing as; by default each song's target singer, or its "
+    "own.",
+    flag_values=FLAGS,
+)
+flags.DEFINE_string(
     "content_model",
     None,
     "SIN model (name or .weights.h5) whose mixture encoder measures the distance of content codes; "
@@ -98,7 +105,8 @@ def _command() -> str:
     parts = ["sep-tf", "evaluate", f"--manifest={FLAGS.manifest}"]
     parts.append(f"--systems={','.join(FLAGS.systems)}")
     parts += [f"--estimates_dir={folder}" for folder in FLAGS.estimates_dir]
-    for name in ("reference", "baseline", "model", "runtime", "content_model", "split", "limit"):
+    names = ("reference", "baseline", "model", "runtime", "singer", "content_model", "split")
+    for name in (*names, "limit"):
         if FLAGS[name].value != FLAGS[name].default:
             parts.append(f"--{name}={FLAGS[name].value}")
     return shlex.join(parts)
@@ -145,7 +153,8 @@ def _prepare(
         cli.quiet_tensorflow()
         with cli.quiet_native_log():
             content, identity = networks.ContentEncoder(path), systems.file_digest(path)
-    built = systems.build(parsed, FLAGS.runtime) + [folder.system() for folder in folders]
+    built = systems.build(parsed, FLAGS.runtime, items, FLAGS.singer)
+    built += [folder.system() for folder in folders]
     options = scoring.Options(
         FLAGS.reference,
         FLAGS.segment_seconds,

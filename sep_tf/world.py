@@ -126,7 +126,10 @@ def estimate_f0(
 
 
 def analyse(
-    audio: np.ndarray, method: str = "harvest", config: AudioConfig = AUDIO
+    audio: np.ndarray,
+    method: str = "harvest",
+    config: AudioConfig = AUDIO,
+    f0: np.ndarray | None = None,
 ) -> VocoderFeatures:
     """Vocoder features of a clean voice.
 
@@ -134,13 +137,14 @@ def analyse(
       audio: [samples] at config.sample_rate, finite.
       method: f0 estimator, see `estimate_f0`.
       config: signal constants.
+      f0: [T] Hz, 0 where unvoiced, if it is known already: the costly part.
 
     Returns:
       VocoderFeatures of 1 + samples // hop frames. Aperiodicity and f0 of unvoiced frames are
       interpolated between voiced ones; `voiced` restores them in `synthesise`.
     """
     samples = np.ascontiguousarray(audio, np.float64)
-    f0 = estimate_f0(samples, method, config)
+    f0 = estimate_f0(samples, method, config) if f0 is None else np.asarray(f0, np.float64)
     voiced = f0 > 0
     envelope, aperiodicity = _coded(samples, f0, config)
     return VocoderFeatures(

@@ -4,13 +4,14 @@ import csv
 import dataclasses
 import json
 import re
+import types
 
 import numpy as np
 import pytest
 import soundfile
 
 from sep_tf import cli, world
-from sep_tf.errors import DataError
+from sep_tf.errors import DataError, ModelError
 from sep_tf.evaluation import songs as songs_module
 from sep_tf.evaluation import systems
 
@@ -384,3 +385,35 @@ def test_missing_audio_is_named_before_any_work(songs, tmp_path, capsys):
     err = error_of(capsys, broken, f"--output_dir={tmp_path / 'out'}", "--systems=mixture")
     assert "row lost: no file" in err and "c.wav" in err
     assert not (tmp_path / "out").exists()
+
+
+def test_models_that_know_singers_sing_as_target_own_or_given(songs, monkeypatch):
+    asked = []
+
+    class Knows:
+        system = "sdn"
+
+        @classmethod
+        def from_pretrained(cls, model, runtime="auto", singer=None):
+            asked.append(singer)
+            if singer not in ("x", "z"):
+                raise ModelError(f"{model} does not know {singer}, expected one of: x, z")
+            return cls()
+
+        def load(self):
+            pass
+
+    info = types.SimpleNamespace(singers=("x", "z"))
+    loaded = types.SimpleNamespace(info=info)
+    monkeypatch.setattr("sep_tf.runtimes.load", lambda model, runtime: loaded)
+    monkeypatch.setattr("sep_tf.separator.Separator", Knows)
+    monkeypatch.setattr(systems, "_digest", lambda model, runtime: "model")
+    items = songs_module.select(str(songs / "test.csv"), "test", None)
+    with pytest.raises(ModelError, match=r"system s, song two: .*; choose one by --singer"):
+        systems.build({"s": "s.tflite"}, "auto", items)
+    asked.clear()
+    (system,) = systems.build({"s": "s.tflite"}, "auto", items, "z")
+    assert asked == ["z"] and system.identity(items[0]) == "model z"
+    target = [dataclasses.replace(items[1], target_singer="x")]
+    (system,) = systems.build({"s": "s.tflite"}, "auto", target)
+    assert system.identity(target[0]) == "model x"

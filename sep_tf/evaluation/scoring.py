@@ -150,6 +150,7 @@ class _Judge:
     def __init__(self, song: Song, evaluation: Evaluation) -> None:
         self.song, self.evaluation, self.options = song, evaluation, evaluation.options
         self.raw = self._analysis("raw", lambda: song.voice)
+        song.f0 = self.raw.f0
         # Its own f0 and voicing are an estimate of the raw vocal's, which are the truth.
         self.resynthesised = self._analysis("world", lambda: song.resynthesis)
         self.world = dataclasses.replace(self.resynthesised, f0=self.raw.f0, voiced=self.raw.voiced)

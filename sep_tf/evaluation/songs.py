@@ -49,17 +49,21 @@ class Song:
       item: the row.
       mixture: float32 [samples] at 32 kHz.
       voice: float32 [samples], the raw vocal as it is in the mixture.
+      f0: of the true voice, [T] Hz, once it is known.
     """
 
     def __init__(self, item: Item) -> None:
         """Reads the audio; see `load_song`."""
         self.item = item
+        # The true voice's, [T] Hz, if it has been analysed already.
+        self.f0: np.ndarray | None = None
         self.mixture, self.voice = load_song(item.row)
 
     @functools.cached_property
     def features(self) -> world.VocoderFeatures:
         """Vocoder features of the true voice."""
-        return world.analyse(self.voice)
+        f0 = metrics.audible_f0(self.voice) if self.f0 is None else self.f0
+        return world.analyse(self.voice, f0=f0)
 
     @functools.cached_property
     def resynthesis(self) -> np.ndarray:

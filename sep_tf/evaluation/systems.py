@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from sep_tf import audio_io, cli, runtimes, world
-from sep_tf.errors import DataError, SepTfError
+from sep_tf.errors import DataError, ModelError, SepTfError
 from sep_tf.evaluation.songs import SAMPLE_RATE, Item, Song
 
 if TYPE_CHECKING:
@@ -104,34 +104,72 @@ def parse(names: Sequence[str], sin_model: str | None = None) -> dict[str, str]:
     return parsed
 
 
-def build(parsed: dict[str, str], runtime: str) -> list[System]:
+def build(
+    parsed: dict[str, str], runtime: str, items: Sequence[Item] = (), singer: str | None = None
+) -> list[System]:
     """The systems, their models loaded: weights that do not fit are to be said before the work.
 
+    Args:
+      parsed: see `parse`.
+      runtime: what runs the models.
+      items: the songs, whose singers a model that needs one has to know.
+      singer: for every song, instead of its target singer or its own.
+
     Raises:
-      SepTfError: a model or runtime that is not there.
+      SepTfError: a model or runtime that is not there, a singer that a model does not know.
     """
-    return [_build(name, model, runtime) for name, model in parsed.items()]
+    return [_build(name, model, runtime, items, singer) for name, model in parsed.items()]
 
 
-def _build(name: str, model: str, runtime: str) -> System:
+def _build(
+    name: str, model: str, runtime: str, items: Sequence[Item], singer: str | None
+) -> System:
     if model == "mixture":
         return System(name, lambda song: Estimate(song.mixture), lambda item: "mixture")
     if model == "world":
         return System(name, _upper_bound, lambda item: "world")
     if name == CONTINUOUS:
         return _continuous(name, model, runtime)
+    if runtimes.load(model, runtime).info.singers:
+        return _singing_as(name, model, runtime, items, singer)
     separator = _loaded(model, runtime)
     return System(name, _estimator(separator), lambda item: _digest(model, runtime))
+
+
+def _singing_as(
+    name: str, model: str, runtime: str, items: Sequence[Item], singer: str | None
+) -> System:
+    """SDN: sings every song as somebody it knows, by default its target singer or its own."""
+
+    def who(item: Item) -> str:
+        return singer or item.target_singer or item.row.singer
+
+    separators: dict[str, Separator] = {}
+    for item in items:
+        if who(item) not in separators:
+            try:
+                separators[who(item)] = _loaded(model, runtime, who(item))
+            except ModelError as error:
+                raise ModelError(
+                    f"system {name}, song {item.row.song_id}: {error}; choose one by --singer"
+                ) from error
+    estimators = {known_as: _estimator(s) for known_as, s in separators.items()}
+    return System(
+        name,
+        lambda song: estimators[who(song.item)](song),
+        lambda item: f"{_digest(model, runtime)} {who(item)}",
+    )
 
 
 def _upper_bound(song: Song) -> Estimate:
     return Estimate(song.resynthesis, song.features.f0, song.features.voiced)
 
 
-def _loaded(model: str, runtime: str) -> "Separator":
+def _loaded(model: str, runtime: str, singer: str | None = None) -> "Separator":
     from sep_tf.separator import Separator
 
-    separator = Separator.from_pretrained(model, runtime=runtime)
+    wishes = {} if singer is None else {"singer": singer}
+    separator = Separator.from_pretrained(model, runtime=runtime, **wishes)
     cli.quiet_tensorflow()
     with cli.quiet_native_log():
         separator.load()

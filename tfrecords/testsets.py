@@ -1,0 +1,236 @@
+"""Sets for questions that plain mixtures leave open: manifests that `evaluate` reads.
+
+    python -m tfrecords.testsets --kind=wet --manifest=all.csv --split=test --output_dir=sets/wet
+    python -m sep_tf.evaluate --manifest=sets/wet/manifest.csv --output_dir=runs/wet
+
+Each compares two conditions on the same voices. What is not the true voice (two more singers, a
+room) is the row's backing, so that the sum is the mixture and the voice alone is the reference.
+
+- unison: the voice alone, and three voices in unison (section 5 of the paper). The two others are
+  the same performance sung by WORLD with other vocal tracts, late and never quite in tune.
+- wet: the voice dry, and in a room.
+- convert: each voice with another singer as its target (`target_singer`); music is not needed.
+"""
+
+import csv
+import math
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+from absl import flags
+
+from sep_tf import audio_io, cli, world
+from sep_tf.errors import DataError
+from tfrecords import manifest, songs
+
+AUDIO = world.AUDIO
+KINDS = ("unison", "wet", "convert")
+COLUMNS = (*manifest.COLUMNS, "condition", "target_singer")
+
+PROGRAM = cli.Program(
+    "tfrecords.testsets",
+    "--kind=unison|wet|convert --manifest=FILE --output_dir=FOLDER [flags]",
+    "Makes a set of voices for evaluate: three voices in unison, a voice in a room, or voices to "
+    "be converted to another singer. Writes audio and manifest.csv.",
+)
+FLAGS = PROGRAM.flags
+flags.DEFINE_enum("kind", None, list(KINDS), "What to make.", flag_values=FLAGS)
+flags.DEFINE_string("manifest", None, "Voices, one row each.", flag_values=FLAGS)
+flags.DEFINE_string("output_dir", None, "New folder.", flag_values=FLAGS)
+flags.DEFINE_enum("split", "test", manifest.SPLITS, "Split to draw from.", flag_values=FLAGS)
+flags.DEFINE_integer("count", 20, "Voices.", lower_bound=1, flag_values=FLAGS)
+flags.DEFINE_integer("seed", 1, "Seed of every draw.", flag_values=FLAGS)
+flags.DEFINE_list(
+    "targets", [], "Target singers of kind convert; all singers of the split by default.",
+    flag_values=FLAGS,
+)  # fmt: skip
+flags.DEFINE_float(
+    "reverb_seconds", 1.2, "Time in which the room of kind wet falls by 60 dB.",
+    lower_bound=0.05, upper_bound=10.0, flag_values=FLAGS,
+)  # fmt: skip
+
+# Shorter voices say little.
+_SHORTEST_SECONDS = 2.0
+# The other singers of a unison: vocal tracts so much shorter and longer, entering so late (s).
+_TRACTS, _LATE = (1.12, 0.9), (0.018, 0.031)
+# Standard deviation of their slow drift in pitch, cents, and how slow, s.
+_DRIFT_CENTS, _DRIFT_SECONDS = 12.0, 0.4
+# Energy of the room's tail relative to the direct sound, dB.
+_TAIL_DB = -6.0
+_PRE_DELAY_SECONDS = 0.01
+
+
+def other_singer(
+    features: world.VocoderFeatures, tract: float, late: float, rng: np.random.Generator
+) -> np.ndarray:
+    """The same performance by somebody else, float32 [(T - 1) * 160].
+
+    Args:
+      features: of the voice, [T].
+      tract: what formant frequencies are multiplied by.
+      late: seconds.
+      rng: draws the drift in pitch.
+    """
+    import pyworld
+
+    f0, envelope, aperiodicity = world.decode(features)
+    position = np.arange(envelope.shape[1]) / tract
+    inside = np.minimum(position, envelope.shape[1] - 1.0)
+    low = inside.astype(int)
+    high, share = np.minimum(low + 1, envelope.shape[1] - 1), inside - low
+    warped = envelope[:, low] * (1 - share) + envelope[:, high] * share
+    steps = max(2, math.ceil(len(f0) / (_DRIFT_SECONDS * AUDIO.frames_per_second)) + 1)
+    points = np.linspace(0, len(f0) - 1, steps)
+    drift = np.interp(np.arange(len(f0)), points, rng.normal(0.0, _DRIFT_CENTS, steps))
+    sung = pyworld.synthesize(
+        f0 * 2.0 ** (drift / 1200.0), np.ascontiguousarray(warped), aperiodicity,
+        AUDIO.sample_rate, AUDIO.frame_period_ms,
+    )  # fmt: skip
+    length = (len(f0) - 1) * AUDIO.hop_length
+    return np.pad(sung, (round(late * AUDIO.sample_rate), 0))[:length].astype(np.float32)
+
+
+def unison(voice: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Two more singers, each as loud as the voice: float32 [samples]."""
+    padded = np.pad(voice, (0, -len(voice) % AUDIO.hop_length))
+    features = world.analyse(padded)
+    level = math.sqrt(float(np.mean(np.square(voice, dtype=np.float64))))
+    total = np.zeros(len(padded), np.float32)
+    for tract, late in zip(_TRACTS, _LATE, strict=True):
+        sung = other_singer(features, tract, late, rng)
+        loud = math.sqrt(float(np.mean(np.square(sung, dtype=np.float64))))
+        total += sung * np.float32(level / loud)
+    return total[: len(voice)]
+
+
+def room(voice: np.ndarray, rng: np.random.Generator, seconds: float) -> np.ndarray:
+    """The room's answer to the voice, without the direct sound: float32 [samples].
+
+    Noise that falls by 60 dB in `seconds`, 6 dB below the direct sound in all, from 10 ms on.
+    """
+    from scipy import signal
+
+    length = round(seconds * AUDIO.sample_rate)
+    time = np.arange(length) / AUDIO.sample_rate
+    response = rng.normal(size=length) * 10.0 ** (-3.0 * time / seconds)
+    response *= 10.0 ** (_TAIL_DB / 20.0) / math.sqrt(float(response @ response))
+    late = round(_PRE_DELAY_SECONDS * AUDIO.sample_rate)
+    tail = np.pad(signal.fftconvolve(voice, response), (late, 0))
+    return tail[: len(voice)].astype(np.float32)
+
+
+def draw(rows: list[manifest.Row], split: str, count: int, seed: int) -> list[manifest.Row]:
+    """Voices of at least 2 s, singers in turn, so that no singer has many more than the others.
+
+    Raises:
+      DataError: the split has none.
+    """
+    rng = np.random.default_rng(seed)
+    by_singer: dict[str, list[manifest.Row]] = {}
+    for row in sorted(rows, key=lambda row: row.song_id):
+        if row.split == split and row.vocals is not None:
+            if audio_io.probe(row.vocals).duration >= _SHORTEST_SECONDS:
+                by_singer.setdefault(row.singer, []).append(row)
+    if not by_singer:
+        raise DataError(f"the manifest has no voices of {_SHORTEST_SECONDS:g} s for {split}")
+    queues = [list(rng.permutation(len(mine))) for mine in by_singer.values()]
+    singers = list(by_singer.values())
+    drawn: list[manifest.Row] = []
+    while len(drawn) < count and any(queues):
+        for mine, queue in zip(singers, queues, strict=True):
+            if queue and len(drawn) < count:
+                drawn.append(mine[queue.pop()])
+    return drawn
+
+
+def _conditions(
+    folder: Path, voices: list[manifest.Row], plain: str, added: str,
+    make: Callable[[np.ndarray], np.ndarray],
+) -> Iterator[dict[str, object]]:  # fmt: skip
+    """Writes each voice and what is added to it; yields its two rows."""
+    (folder / "audio").mkdir(parents=True, exist_ok=True)
+    for number, row in enumerate(voices):
+        voice, _ = audio_io.read(row.vocals, AUDIO.sample_rate)
+        voice *= np.float32(songs.level_gain(voice))
+        backing = make(voice)
+        names = f"audio/{number:03d}.flac", f"audio/{number:03d}.{added}.flac"
+        # What is loud together gets one gain: a file clamps beyond full scale.
+        gain = np.float32(min(1.0, 0.9 / max(np.abs(voice).max(), np.abs(backing).max(), 1e-9)))
+        for name, audio in zip(names, (voice, backing), strict=True):
+            with audio_io.Writer(folder / name, AUDIO.sample_rate) as writer:
+                writer.write(gain * audio)
+        common = {"singer": row.singer, "vocals": names[0], "split": row.split}
+        for condition, more in ((plain, ""), (added, names[1])):
+            identity = f"{row.song_id}.{condition}"
+            yield common | {"song_id": identity, "condition": condition, "backing": more}
+
+
+def _targets(
+    rows: list[manifest.Row], voices: list[manifest.Row], names: list[str]
+) -> Iterator[dict[str, object]]:
+    """Each voice with a target, targets in turn; then the targets' own voices, to be known by."""
+    split = voices[0].split
+    with_voice = {row.singer for row in rows if row.vocals is not None}
+    if unknown := [name for name in names if name not in with_voice]:
+        raise DataError(f"--targets: no voices of {', '.join(unknown)}")
+    targets = names or sorted({r.singer for r in rows if r.split == split and r.vocals is not None})
+
+    def entry(row: manifest.Row, **more: object) -> dict[str, object]:
+        vocals = Path(row.vocals).resolve()
+        return {"singer": row.singer, "vocals": vocals, "backing": ""} | more
+
+    used = set()
+    for number, row in enumerate(voices):
+        others = [name for name in targets if name != row.singer]
+        if not others:
+            raise DataError(f"no singer other than {row.singer} to convert to")
+        target = others[number % len(others)]
+        used.add(target)
+        yield entry(
+            row, song_id=f"{row.song_id}.as.{target}", split=split, target_singer=target,
+            condition="convert",
+        )  # fmt: skip
+    # In a split that is not measured, whatever theirs was.
+    other_split = next(name for name in manifest.SPLITS if name != split)
+    for row in rows:
+        if row.singer in used and row.vocals is not None:
+            yield entry(row, song_id=f"{row.song_id}.enrolment", split=other_split)
+
+
+def main(args: list[str]) -> int:
+    """Checks flags, makes the set."""
+    PROGRAM.require(args, "kind", "manifest", "output_dir")
+    rows = manifest.read_manifest(FLAGS.manifest)
+    voices = draw(rows, FLAGS.split, FLAGS.count, FLAGS.seed)
+    folder, rng = Path(FLAGS.output_dir), np.random.default_rng(FLAGS.seed)
+    path = folder / "manifest.csv"
+    if path.exists():
+        raise DataError(f"{path} exists already")
+    made = {
+        "unison": lambda: _conditions(
+            folder, voices, "one voice", "unison", lambda voice: unison(voice, rng)
+        ),
+        "wet": lambda: _conditions(
+            folder, voices, "dry", "wet", lambda voice: room(voice, rng, FLAGS.reverb_seconds)
+        ),
+        "convert": lambda: _targets(rows, voices, FLAGS.targets),
+    }[FLAGS.kind]()
+    entries = list(made)
+    folder.mkdir(parents=True, exist_ok=True)
+    with audio_io.replacing(path) as partial, open(partial, "w", newline="", encoding="utf-8") as f:
+        writer = csv.DictWriter(f, COLUMNS, restval="", lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(entries)
+    print(f"{path}: {len(voices)} voices, {len(entries)} rows")
+    return 0
+
+
+def run(argv: list[str] | None = None) -> int:
+    """Runs the program; returns its exit code."""
+    return PROGRAM.run(main, argv)
+
+
+if __name__ == "__main__":
+    sys.exit(run())
