@@ -206,6 +206,8 @@ def measure(which: str, config: ModelConfig, settings: dict[str, int]) -> dict[s
     started = time.perf_counter()
     losses += [step() for _ in range(settings["steps"])]
     seconds = (time.perf_counter() - started) / settings["steps"]
+    if which == "tf1":
+        session.close()
     return {
         "first_step_seconds": round(first, 1),
         "seconds_per_step": round(seconds, 3),

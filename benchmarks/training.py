@@ -54,6 +54,7 @@ def batch(size: int, frames: int, singers: int) -> dict[str, np.ndarray]:
         "voiced": rng.uniform(size=(size, frames)) > 0.3,
         "audible": np.ones((size, frames)),
     }
+    values["magnitude_4096/2"] = values["magnitude_4096"][:, ::2]
     numbers = np.arange(size, dtype=np.int32)
     out = {name: value.astype(np.float32) for name, value in values.items()}
     return out | {"singer": numbers % singers, "song_index": numbers}

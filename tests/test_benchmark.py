@@ -12,7 +12,7 @@ from tests import harness
 SMALL = ["--preset=tiny", "--batch_size=2", "--phrase_frames=32", "--steps=2", "--singers=2"]
 
 
-@pytest.mark.parametrize("stage", ["encoder", "unet"])
+@pytest.mark.parametrize("stage", ["encoder", "f0", "unet"])
 def test_a_measurement(stage, capsys):
     """Stages with and without prerequisites, which the benchmark makes itself."""
     assert training.PROGRAM.run(training.main, [*SMALL, f"--stage={stage}", "--here"]) == 0
@@ -40,7 +40,8 @@ def test_the_graph_it_is_compared_with_trains_the_same_network():
 def test_the_graph_has_the_parameters_of_ours():
     values = decoder.batch(PRESETS["tiny-paper"], 2, 32, 2)
     made = decoder.make_decoder(PRESETS["tiny-paper"], 32, 2)
-    graph, _, _, _ = decoder.tf1_session(made, values)
+    graph, _, session, _ = decoder.tf1_session(made, values)
+    session.close()
     count = sum(int(np.prod(v.shape)) for v in graph.variables)
     assert count == sum(int(np.prod(v.shape)) for v in made.trainable_variables)
     # One cell a frame: unrolled, no loop.
