@@ -93,8 +93,8 @@ def measure(preset: str, stage: str, settings: dict) -> dict[str, float]:
             models.build(name, PRESETS[preset], singers).save_weights(path)
         built = stages.STAGES[stage](PRESETS[preset], info, Path(folder), config)
 
-        def data(split: str, seed: int) -> tf.data.Dataset:
-            del split, seed
+        def data(split: str, seed: int, first_batch: int = 0) -> tf.data.Dataset:
+            del split, seed, first_batch
             wanted = {k: v for k, v in made.items() if k in built.spectrograms or "magn" not in k}
             return tf.data.Dataset.from_tensors(wanted).repeat()
 

@@ -197,7 +197,7 @@ def _train(name: str, strategy, stop, say) -> float:
     if init_from:
         say(f"{name}: starts from {init_from}{stage.kept}", flush=True)
 
-    def data(split: str, seed: int):
+    def data(split: str, seed: int, first_batch: int = 0):
         training = split == "train"
         options = dataset.PhraseOptions(
             split, config.batch_size, config.phrase_frames, seed, stage.spectrograms,
@@ -206,7 +206,7 @@ def _train(name: str, strategy, stop, say) -> float:
             # Phrases of the validation can be listened to.
             waveforms=() if training else ("mixture", "voice"),
         )  # fmt: skip
-        return dataset.phrases(FLAGS.data_dir, options)
+        return dataset.phrases(FLAGS.data_dir, options, first_batch)
 
     return loop.Trainer(stage, config, sizes, data, model_dir, strategy, stop).run()
 

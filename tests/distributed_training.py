@@ -27,12 +27,12 @@ def batches(worker: int, workers: int):
     """Data source whose batches the workers share."""
     share = BATCH_SIZE // workers
 
-    def data(split: str, seed: int):
+    def data(split: str, seed: int, first_batch: int = 0):
         first = 1000 * len(split) + seed % 97
         made = [harness.batch(first + i, size=BATCH_SIZE) for i in range(4)]
         part = slice(worker * share, (worker + 1) * share)
         stacked = {name: np.stack([b[name][part] for b in made]) for name in made[0]}
-        return tf.data.Dataset.from_tensor_slices(stacked).repeat()
+        return tf.data.Dataset.from_tensor_slices(stacked).repeat().skip(first_batch)
 
     return data
 

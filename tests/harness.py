@@ -155,22 +155,34 @@ def batch(seed: int, size: int = 3) -> dict[str, np.ndarray]:
     return out | {"singer": numbers % len(SINGERS), "song_index": numbers % len(SONGS)}
 
 
-def one_batch(split: str, seed: int):
+def mixed(voice, music, number: int, config, frames: int) -> dict[str, np.ndarray]:
+    """One training example of two parsed records, the draws numbered."""
+    import tensorflow as tf
+
+    from tfrecords import augment, cutting
+
+    one = [{name: value[None] for name, value in record.items()} for record in (voice, music)]
+    cuts = cutting.cut(*one, cutting.draw(7, number, 1), frames, config)
+    made = augment.mix(cuts | {"number": tf.constant([number], tf.int64)}, frames, config)
+    return {name: value[0].numpy() for name, value in made.items()}
+
+
+def one_batch(split: str, seed: int, first_batch: int = 0):
     """Data source that gives one batch for ever."""
     import tensorflow as tf
 
-    del split, seed
+    del split, seed, first_batch
     return tf.data.Dataset.from_tensors(batch(0)).repeat()
 
 
-def many_batches(split: str, seed: int):
+def many_batches(split: str, seed: int, first_batch: int = 0):
     """Data source of eight batches that depend on split and seed."""
     import tensorflow as tf
 
     first = 1000 * len(split) + 10 * (seed % 97)
     made = [batch(first + i) for i in range(8)]
     stacked = {name: np.stack([b[name] for b in made]) for name in made[0]}
-    return tf.data.Dataset.from_tensor_slices(stacked).repeat()
+    return tf.data.Dataset.from_tensor_slices(stacked).repeat().skip(first_batch)
 
 
 def make_trainer(

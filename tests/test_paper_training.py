@@ -7,7 +7,7 @@ import pytest
 
 from sep_tf.config import PAPER_GAINS
 from tests import harness
-from tfrecords import augment, dataset
+from tfrecords import dataset
 
 FRAMES = 96
 
@@ -66,8 +66,7 @@ def records(corpus):
 
 
 def mixed(records, number: int, config=PAPER_GAINS) -> dict[str, np.ndarray]:
-    made = augment.mix(*records, np.array([7, number], np.int64), FRAMES, config)
-    return {name: np.asarray(value) for name, value in made.items()}
+    return harness.mixed(*records, number, config, FRAMES)
 
 
 def test_gains_are_those_of_the_authors(records):

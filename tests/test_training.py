@@ -93,9 +93,9 @@ class Watched:
     def __init__(self) -> None:
         self.asked: list[tuple[str, int]] = []
 
-    def __call__(self, split: str, seed: int):
+    def __call__(self, split: str, seed: int, first_batch: int = 0):
         self.asked.append((split, seed))
-        return harness.many_batches(split, seed)
+        return harness.many_batches(split, seed, first_batch)
 
 
 def autovc(folder, seed: int, **overrides):

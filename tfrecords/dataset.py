@@ -2,10 +2,11 @@
 
 Example n of an epoch is a pure function of (seed, epoch, n): shards and records are shuffled with
 seeds of their own and all augmentation is stateless, so a run resumed at a batch goes on exactly.
+Records travel as they are stored, in blocks: whole blocks before the first batch wanted, and all
+but a worker's share of each, are passed over without being decoded.
 """
 
 import dataclasses
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,12 +15,13 @@ import tensorflow as tf
 from sep_tf import spectrogram
 from sep_tf.config import AudioConfig, AugmentConfig, RecordConfig
 from sep_tf.errors import DataError
-from tfrecords import augment, schema
+from tfrecords import augment, cutting, manifest, schema
 
 AUDIO = AudioConfig()
 RECORD = RecordConfig()
-# Phrases cut from each record while it is decoded.
-PHRASES_PER_RECORD = 4
+# At most so many phrases are cut from each record, and so many examples made at once.
+_PHRASES_PER_RECORD = 4
+_BLOCK_EXAMPLES, _BLOCK_FRAMES = 256, 32_768
 _SHUFFLE_RECORDS = 512
 
 
@@ -39,6 +41,8 @@ class PhraseOptions:
     shard: tuple[int, int] = (0, 1)
     # Of "mixture", "voice" and "accompaniment": those a batch keeps, without their margins.
     waveforms: tuple[str, ...] = ()
+    # Whether every batch is searched for values that are not finite.
+    debug: bool = False
 
 
 def spectrogram_sources() -> dict[str, tuple[str, int]]:
@@ -51,22 +55,24 @@ def spectrogram_sources() -> dict[str, tuple[str, int]]:
 
 
 def parse(serialised: tf.Tensor) -> dict[str, tf.Tensor]:
-    """One serialised example -> its fields, all scalar."""
+    """Serialised examples, one or [N] -> their fields, of the same shape."""
     spec = {name: tf.io.FixedLenFeature([], tf.string) for name in schema.SPEC_STRINGS}
+    spec |= {name: tf.io.FixedLenFeature([], tf.string, "") for name in schema.SPEC_OPTIONAL}
     spec |= {name: tf.io.FixedLenFeature([], tf.int64) for name in schema.SPEC_INTS}
     spec |= {name: tf.io.FixedLenFeature([], tf.float32) for name in schema.SPEC_FLOATS}
-    return tf.io.parse_single_example(serialised, spec)
+    return tf.io.parse_example(serialised, spec)
 
 
-def shard_files(folder: Path, family: str) -> list[str]:
+def shard_files(folder: Path | str, family: str) -> list[str]:
     """Paths of a family's shards, sorted; raises DataError when there are none."""
-    files = sorted(str(path) for path in folder.glob(f"{family}-*-of-*.tfrecord"))
+    folder = manifest.location(folder)
+    files = sorted(tf.io.gfile.glob(f"{folder}/{family}-*-of-*.tfrecord"))
     if not files:
         raise DataError(f"{folder} has no '{family}' records")
     return files
 
 
-def checked_shards(folder: Path, index: schema.DatasetIndex, family: str) -> list[str]:
+def checked_shards(folder: Path | str, index: schema.DatasetIndex, family: str) -> list[str]:
     """`shard_files` whose sizes fit their records, as many as the index counts.
 
     Raises:
@@ -85,8 +91,8 @@ def checked_shards(folder: Path, index: schema.DatasetIndex, family: str) -> lis
 def _count_records(path: str) -> int:
     """Records of a shard: uint64 length and its checksum, the data, the data's checksum."""
     count = position = 0
-    with open(path, "rb") as file:
-        size = os.fstat(file.fileno()).st_size
+    size = tf.io.gfile.stat(path).length
+    with tf.io.gfile.GFile(path, "rb") as file:
         while position < size:
             file.seek(position)
             position += 16 + int.from_bytes(file.read(12)[:8], "little")
@@ -96,94 +102,170 @@ def _count_records(path: str) -> int:
     return count
 
 
-def _music(folder: Path, index: schema.DatasetIndex, split: str, seed: int) -> tf.data.Dataset:
+@dataclasses.dataclass(frozen=True)
+class _Source:
+    """Shards that records are drawn from; `with_backing` alone counts where it is true."""
+
+    files: list[str]
+    records: int
+    with_backing: bool = False
+
+
+def _music(folder: Path | str, index: schema.DatasetIndex, split: str) -> _Source:
     """Music to pair voices with; unseen singers share the validation music.
 
     A corpus of whole songs alone has no such music: there the voices' own backing serves.
     """
     for family in (f"{split}_backing", f"{split.split('_')[0]}_backing"):
         if index.counts.get(family):
-            return _records(checked_shards(folder, index, family), seed)
-    if any(len(record["backing"].numpy()) for record in examples(folder, split)):
-        own = _records(checked_shards(folder, index, split), seed)
-        return own.filter(lambda record: tf.strings.length(record["backing"]) > 0)
-    raise DataError(f"the data set has no music to pair '{split}' voices with")
+            return _Source(checked_shards(folder, index, family), index.counts[family])
+    own = sum(bool(tf.strings.length(r["backing"])) for r in examples(folder, split))
+    if not own:
+        raise DataError(f"the data set has no music to pair '{split}' voices with")
+    return _Source(checked_shards(folder, index, split), own, with_backing=True)
 
 
-def _records(files: list[str], seed: int) -> tf.data.Dataset:
-    """Endless stream of parsed records, shuffled anew each round, deterministic in `seed`."""
-    rounds = tf.data.Dataset.counter()
+def _records(source: _Source, seed: int, first: int) -> tf.data.Dataset:
+    """Endless stream of serialised records from number `first` on, shuffled anew each round."""
 
     def one_round(number: tf.Tensor) -> tf.data.Dataset:
         round_seed = tf.stack([tf.constant(seed, tf.int64), number])
-        order = tf.random.experimental.stateless_shuffle(tf.constant(files), round_seed)
-        shards = tf.data.Dataset.from_tensor_slices(order)
-        return shards.interleave(
+        order = tf.random.experimental.stateless_shuffle(tf.constant(source.files), round_seed)
+        stream = tf.data.Dataset.from_tensor_slices(order).interleave(
             tf.data.TFRecordDataset,
-            cycle_length=min(len(files), 8),
+            cycle_length=min(len(source.files), 8),
             num_parallel_calls=1,
             deterministic=True,
         )
+        if source.with_backing:
+            stream = stream.filter(lambda record: tf.strings.length(parse(record)["backing"]) > 0)
+        # Of this function's graph: the order depends on no global seed.
+        tf.random.set_seed(seed + 1)
+        return stream.shuffle(
+            _SHUFFLE_RECORDS, seed=seed + 1_000_003 * number, reshuffle_each_iteration=False
+        )
 
-    stream = rounds.flat_map(one_round).map(parse, num_parallel_calls=2, deterministic=True)
-    return stream.shuffle(_SHUFFLE_RECORDS, seed=seed, reshuffle_each_iteration=False)
+    rounds, rest = divmod(first, source.records)
+    return tf.data.Dataset.counter(rounds).flat_map(one_round).skip(rest)
 
 
-def phrases(folder: Path | str, options: PhraseOptions) -> tf.data.Dataset:
+def _checked(records: dict[str, tf.Tensor], voices: bool) -> dict[str, tf.Tensor]:
+    """Parsed records [G], after an assertion that their fields are as long as they say."""
+    frames = tf.cast(records["frames"], tf.int32)
+    samples = (frames - 1) * AUDIO.hop_length + 2 * RECORD.margin
+    sizes = {"vocals": 2 * samples, "backing": 2 * samples, "levels": 4 * frames, "voiced": frames}
+    sizes |= {"features": 4 * AUDIO.feature_size * frames, "f0": 4 * frames}
+    needed = ("vocals", "features", "f0", "voiced") if voices else ("backing",)
+    checks = []
+    for name, size in sizes.items():
+        found = tf.strings.length(records[name])
+        right = found == size if name in needed else (found == size) | (found == 0)
+        message = f"{name} of a record is not as long as its frames say"
+        checks.append(tf.debugging.Assert(tf.reduce_all(right), [message]))
+    with tf.control_dependencies(checks):
+        return {name: tf.identity(value) for name, value in records.items()}
+
+
+def block_sizes(frames: int) -> tuple[int, int]:
+    """Records in a block, and phrases cut from each of them, for phrases of so many frames."""
+    examples = min(max(_BLOCK_FRAMES // frames, 16), _BLOCK_EXAMPLES)
+    per_record = min(max(RECORD.chunk_frames // frames, 1), _PHRASES_PER_RECORD)
+    return examples // per_record, per_record
+
+
+def phrases(folder: Path | str, options: PhraseOptions, first_batch: int = 0) -> tf.data.Dataset:
     """Endless batches of training phrases: `mixtures` with spectrograms.
+
+    Args:
+      folder: of the records, on any file system of TensorFlow.
+      options: what is asked for.
+      first_batch: where to begin, as after `skip(first_batch)`; records before it are not decoded.
 
     Returns:
       Data set of dictionaries: `features` [B, T, 64], `f0` [B, T] Hz, `voiced` and `audible`
-      [B, T] 0/1, `singer` and `song_index` [B] int32, and every spectrogram asked for,
-      [B, T, bins], all float32 unless said. B is the worker's share of `batch_size`.
+      [B, T] 0/1, `singer` and `song_index` [B] int32, every spectrogram asked for [B, T, bins] and
+      the waveforms asked for, all float32 unless said. B is the worker's share of `batch_size`.
 
     Raises:
       DataError: no such data set, split or music; a truncated shard; a batch size that the
         workers cannot share equally.
     """
-    stream = mixtures(folder, options)
-    stream = stream.batch(options.batch_size // options.shard[1], drop_remainder=True)
-    stream = stream.map(
-        lambda batch: add_spectrograms(
+
+    def finished(cuts: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+        batch = augment.mix(cuts, options.phrase_frames, options.augment, options.seed)
+        batch = add_spectrograms(
             batch, options.spectrograms, options.augment.add_magnitudes, options.waveforms
-        ),
-        num_parallel_calls=1,
+        )
+        return assert_finite(batch) if options.debug else batch
+
+    stream = _cuts(folder, options, first_batch).rebatch(
+        options.batch_size // options.shard[1], drop_remainder=True
     )
-    return stream.prefetch(4)
+    return stream.map(finished, num_parallel_calls=2, deterministic=True).prefetch(4)
 
 
 def mixtures(folder: Path | str, options: PhraseOptions) -> tf.data.Dataset:
     """Endless single training phrases with their waveforms, see `augment.mix`.
 
     Raises:
-      DataError: no such data set, split or music; a truncated shard; a batch size that the
-        workers cannot share equally.
+      DataError: as `phrases`.
     """
-    folder = Path(folder)
+    return (
+        _cuts(folder, options, 0)
+        .rebatch(8)
+        .map(lambda c: augment.mix(c, options.phrase_frames, options.augment, options.seed))
+        .unbatch()
+    )
+
+
+def _cuts(folder: Path | str, options: PhraseOptions, first_batch: int) -> tf.data.Dataset:
+    """Endless blocks of phrases, see `cutting.cut`: the worker's of all from `first_batch` on."""
     worker, workers = options.shard
     share, rest = divmod(options.batch_size, workers)
     if rest:
         raise DataError(f"{workers} workers cannot share a batch of {options.batch_size} equally")
     index = schema.DatasetIndex.load(folder)
-    voices = _records(checked_shards(folder, index, options.split), 2 * options.seed)
-    backing = _music(folder, index, options.split, 2 * options.seed + 1)
-    # Repeating a record's parsed tensors costs nothing; the shuffle behind spreads its phrases.
-    voices, backing = (
-        stream.flat_map(
-            lambda r: tf.data.Dataset.from_tensors(r).repeat(PHRASES_PER_RECORD)
-        ).shuffle(_SHUFFLE_RECORDS, seed=options.seed + salt, reshuffle_each_iteration=False)
-        for salt, stream in enumerate((voices, backing))
-    )
+    files = checked_shards(folder, index, options.split)
+    sources = (_Source(files, index.counts[options.split]), _music(folder, index, options.split))
+    records, per_record = block_sizes(options.phrase_frames)
+    size, first = records * per_record, first_batch * options.batch_size
 
-    def example(number: tf.Tensor, pair: tuple) -> dict[str, tf.Tensor]:
-        seed = tf.stack([tf.constant(options.seed, tf.int64), number])
-        return augment.mix(*pair, seed, options.phrase_frames, options.augment)
+    def block(number: tf.Tensor, voices: tf.Tensor, backings: tf.Tensor) -> dict[str, tf.Tensor]:
+        numbers = number * size + tf.range(size, dtype=tf.int64)
+        # Together the workers make the batches that one would make alone.
+        wanted = (numbers >= first) & (numbers % options.batch_size // share == worker)
+        cuts = cutting.cut(
+            _checked(parse(voices), True),
+            _checked(parse(backings), False),
+            cutting.draw(options.seed, number, size),
+            options.phrase_frames,
+            options.augment,
+            tf.cast(tf.where(wanted)[:, 0], tf.int32),
+        )
+        return cuts | {"number": tf.boolean_mask(numbers, wanted)}
 
-    stream = tf.data.Dataset.zip((voices, backing)).enumerate()
-    if workers > 1:
-        # Before the costly map: together the workers make the batches that one would make alone.
-        stream = stream.filter(lambda n, pair: n % options.batch_size // share == worker)
-    return stream.map(example, num_parallel_calls=2, deterministic=True)
+    start = first // size
+    streams = [
+        _records(source, 2 * options.seed + salt, start * records).batch(records)
+        for salt, source in enumerate(sources)
+    ]
+    stream = tf.data.Dataset.zip(tf.data.Dataset.counter(start), *streams)
+    return stream.map(block, num_parallel_calls=2, deterministic=True)
+
+
+def assert_finite(batch: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+    """The batch, after an assertion that every value is finite; it names the songs if not."""
+    checks = [
+        tf.debugging.Assert(
+            tf.reduce_all(tf.math.is_finite(value)),
+            [f"{name} is not finite in a batch of the songs", batch["song_index"]],
+            summarize=1000,
+        )
+        for name, value in batch.items()
+        if value.dtype.is_floating
+    ]
+    with tf.control_dependencies(checks):
+        return {name: tf.identity(value) for name, value in batch.items()}
 
 
 def add_spectrograms(
@@ -222,13 +304,13 @@ def add_spectrograms(
 
 def examples(folder: Path | str, family: str) -> Iterator[dict[str, tf.Tensor]]:
     """Parsed records of a family in stored order; raises DataError that names a damaged shard."""
-    for path in shard_files(Path(folder), family):
+    for path in shard_files(folder, family):
         yield from shard_examples(path)
 
 
 def shard_examples(path: Path | str) -> Iterator[dict[str, tf.Tensor]]:
     """Parsed records of one shard in stored order; raises DataError that names a damaged one."""
     try:
-        yield from tf.data.TFRecordDataset(str(path)).map(parse)
+        yield from tf.data.TFRecordDataset(manifest.location(path)).map(parse)
     except (tf.errors.DataLossError, tf.errors.InvalidArgumentError) as error:
         raise DataError(f"{path} is damaged: {error.message.splitlines()[0]}") from error

@@ -39,10 +39,10 @@ def feature_basis() -> np.ndarray:
 
 
 def apply(audio: tf.Tensor, curve_db: tf.Tensor) -> tf.Tensor:
-    """Zero-phase filter: audio float32 [samples], curve_db float32 [POINTS] -> [samples]."""
+    """Zero-phase filter: audio float32 [..., samples], curve_db float32 [..., POINTS]."""
     # The filter is short and smooth: what wraps around the ends is inaudible.
-    length = -(-int(audio.shape[0]) // 1024) * 1024
+    length = -(-int(audio.shape[-1]) // 1024) * 1024
     basis = tf.constant(_interpolation(length // 2 + 1).astype(np.float32))
-    gain = tf.pow(10.0, tf.linalg.matvec(basis, curve_db, transpose_a=True) / 20.0)
+    gain = tf.pow(10.0, tf.tensordot(curve_db, basis, 1) / 20.0)
     spectrum = tf.signal.rfft(audio, [length]) * tf.cast(gain, tf.complex64)
-    return tf.signal.irfft(spectrum, [length])[: audio.shape[0]]
+    return tf.signal.irfft(spectrum, [length])[..., : audio.shape[-1]]

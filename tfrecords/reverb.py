@@ -19,25 +19,25 @@ _TREBLE_HZ = 4000.0
 
 
 def apply(audio: tf.Tensor, noise: tf.Tensor, seconds: tf.Tensor, level_db: tf.Tensor) -> tf.Tensor:
-    """Adds a decaying tail: audio float32 [samples] -> [samples].
+    """Adds a decaying tail: audio float32 [..., samples] -> the same shape.
 
     Args:
-      audio: dry voice.
-      noise: standard normal [LENGTH], the fine structure of the room.
-      seconds: scalar, time in which the tail falls by 60 dB.
-      level_db: scalar, energy of the tail's impulse response relative to the direct sound.
+      audio: dry voices.
+      noise: standard normal [..., LENGTH], the fine structure of the rooms.
+      seconds: [...], time in which a tail falls by 60 dB.
+      level_db: [...], energy of a tail's impulse response relative to the direct sound.
     """
     time = tf.range(LENGTH, dtype=tf.float32) / AUDIO.sample_rate
-    decay = tf.pow(10.0, -3.0 * (time - _PRE_DELAY) / seconds)
+    decay = tf.pow(10.0, -3.0 * (time - _PRE_DELAY) / tf.expand_dims(seconds, -1))
     response = tf.where(time < _PRE_DELAY, 0.0, noise * decay)
-    samples = int(audio.shape[0])
+    samples = int(audio.shape[-1])
     length = 1 << (samples + LENGTH - 1).bit_length()
     spectrum = tf.signal.rfft(response, [length]) * tf.constant(_treble(length))
-    energy = tf.reduce_mean(tf.abs(spectrum) ** 2)
+    energy = tf.reduce_mean(tf.abs(spectrum) ** 2, axis=-1)
     gain = tf.pow(10.0, level_db / 20.0) * tf.math.rsqrt(energy + 1e-20)
-    spectrum *= tf.cast(gain, tf.complex64)
+    spectrum *= tf.cast(gain, tf.complex64)[..., tf.newaxis]
     wet = tf.signal.irfft(tf.signal.rfft(audio, [length]) * spectrum, [length])
-    return audio + wet[:samples]
+    return audio + wet[..., :samples]
 
 
 def _treble(length: int) -> np.ndarray:

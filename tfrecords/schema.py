@@ -4,6 +4,7 @@ import dataclasses
 import hashlib
 import json
 import math
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -12,9 +13,12 @@ import numpy as np
 
 from sep_tf.config import AudioConfig, RecordConfig
 from sep_tf.errors import DataError
+from tfrecords import manifest
 
 INDEX_NAME = "dataset.json"
 SPEC_STRINGS = ("vocals", "backing", "features", "f0", "voiced")
+# Level of the dry voice a frame (dBFS), where `vocals` is not dry.
+SPEC_OPTIONAL = ("levels",)
 SPEC_INTS = ("song_index", "singer", "frames")
 SPEC_FLOATS = ("vocals_db", "backing_db")
 
@@ -76,11 +80,9 @@ class DatasetIndex:
     @classmethod
     def load(cls, folder: Path | str) -> "DatasetIndex":
         """Reads and checks dataset.json; raises DataError that names the file."""
-        path = Path(folder) / INDEX_NAME
-        if not path.is_file():
-            raise DataError(f"{folder} is no data set: {path} does not exist")
+        path = f"{manifest.location(folder)}/{INDEX_NAME}"
         try:
-            values = json.loads(path.read_text(encoding="utf-8"))
+            values = json.loads(_read(path))
             version = values["schema_version"]
             if version != RecordConfig().schema_version:
                 raise DataError(
@@ -98,6 +100,22 @@ class DatasetIndex:
             return cls(statistics=stats, **values)
         except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
             raise DataError(f"{path} is damaged: {error}") from error
+
+
+def _read(path: str) -> str:
+    """Text of a file on any file system of TensorFlow; raises DataError where there is none."""
+    missing = DataError(f"{os.path.dirname(path)} is no data set: {path} does not exist")
+    if not manifest.is_remote(path):
+        if not Path(path).is_file():
+            raise missing
+        return Path(path).read_text(encoding="utf-8")
+    import tensorflow as tf
+
+    try:
+        with tf.io.gfile.GFile(path, "rb") as file:
+            return file.read().decode("utf-8")
+    except tf.errors.OpError as error:
+        raise missing from error
 
 
 def shard_of(song_id: str, num_shards: int) -> int:

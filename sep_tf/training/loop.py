@@ -19,9 +19,9 @@ from sep_tf.training.log import RunLog
 from sep_tf.training.stage import Stage, weights_path
 from sep_tf.training.stop import StopRequest
 
-# Called with (split, seed), returns this worker's share of batches; the same arguments give the
-# same batches.
-DataSource = Callable[[str, int], tf.data.Dataset]
+# Called with (split, seed) and, in training, the number of the first batch, returns this worker's
+# share of batches; the same arguments give the same batches.
+DataSource = Callable[..., tf.data.Dataset]
 _VALIDATION_SEED = 10_007
 # Validation phrases that are shown and heard, and batches that are measured.
 _SHOWN = 3
@@ -177,7 +177,7 @@ class Trainer:
         segment, done = divmod(self.step, every)
         end = min((segment + 1) * every, self.config.steps)
         # A segment has a seed of its own: resuming skips at most one segment's batches.
-        batches = self.data("train", self.config.seed * 100_003 + segment).skip(done)
+        batches = self.data("train", self.config.seed * 100_003 + segment, done)
         sums: dict[str, float] = {}
         started, first, stopping = time.monotonic(), self.step, False
         said = started
