@@ -215,6 +215,11 @@ class AugmentConfig(_Config):
     fixed_target: bool = False
     # Whether magnitudes of voice and backing are added; else waveforms are.
     add_magnitudes: bool = False
+    # Widest masks on the mixture's spectrograms, in Hz and in seconds, and the longest fades of the
+    # music, in seconds; 0 for none.
+    freq_mask: float = 0.0
+    time_mask: float = 0.0
+    fade: float = 0.0
 
 
 # Section 4.2: variable gains on the spectrograms of vocals and backing, added up; the ranges and

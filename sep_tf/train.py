@@ -3,6 +3,7 @@
 sep-tf train --stage=all --data_dir=records --model_dir=runs/lite
 """
 
+import dataclasses
 import math
 import sys
 from pathlib import Path
@@ -92,6 +93,15 @@ flags.DEFINE_float(
     lower_bound=0,
     flag_values=FLAGS,
 )
+for _name, _help in (
+    ("freq_mask", "Widest mask over frequencies of the mixture's spectrograms, Hz; 0 for none."),
+    ("time_mask", "Longest mask over time of the mixture's spectrograms, seconds; 0 for none."),
+    ("fade", "Longest fade of the music at both ends of a phrase, seconds; 0 for none."),
+):
+    flags.DEFINE_float(_name, 0.0, f"{_help} (tensorflow-io)", lower_bound=0, flag_values=FLAGS)
+flags.DEFINE_bool(
+    "debug", False, "Stop at a batch with a value that is not finite.", flag_values=FLAGS
+)
 flags.DEFINE_string(
     "init_from",
     None,
@@ -157,7 +167,7 @@ def _check_flags(chosen: tuple[str, ...]) -> None:
         raise cli.UsageError(f"--phrase_frames={FLAGS.phrase_frames} is no multiple of {unit}")
     if FLAGS.content_weight and FLAGS.stage not in ("sdn", "all"):
         raise cli.UsageError(f"--content_weight is for stage sdn, not {FLAGS.stage}")
-    for flag in ("learning_rate", "content_weight", "clip_norm"):
+    for flag in ("learning_rate", "content_weight", "clip_norm", "freq_mask", "time_mask", "fade"):
         value = getattr(FLAGS, flag)
         if value is not None and not math.isfinite(value):
             raise cli.UsageError(f"--{flag}={value} is no number")
@@ -197,6 +207,15 @@ def _train(name: str, strategy, stop, say) -> float:
     if init_from:
         say(f"{name}: starts from {init_from}{stage.kept}", flush=True)
 
+    drawn = {flag: getattr(FLAGS, flag) for flag in ("freq_mask", "time_mask", "fade")}
+    stage.augment = dataclasses.replace(stage.augment, **drawn)
+    if FLAGS.freq_mask or FLAGS.time_mask:
+        say(
+            f"{name}: masks are drawn by tensorflow-io; a run that is interrupted will not go on "
+            "with exactly the same examples",
+            flush=True,
+        )
+
     def data(split: str, seed: int, first_batch: int = 0):
         training = split == "train"
         options = dataset.PhraseOptions(
@@ -205,6 +224,7 @@ def _train(name: str, strategy, stop, say) -> float:
             distribution.shard(strategy),
             # Phrases of the validation can be listened to.
             waveforms=() if training else ("mixture", "voice"),
+            debug=FLAGS.debug,
         )  # fmt: skip
         return dataset.phrases(FLAGS.data_dir, options, first_batch)
 

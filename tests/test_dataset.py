@@ -273,6 +273,40 @@ def test_records_may_lie_on_another_file_system(corpus, options):
         dataset.phrases("ram://nowhere", options)
 
 
+def test_masks_silence_a_band_and_a_stretch_of_the_mixture(corpus, options):
+    """No wider than asked for, of the mixture's spectrograms alone; fades are of the music."""
+    names = ("magnitude", "voice_magnitude", "magnitude_4096/2")
+    fixed = dataclasses.replace(levels(), backing_free=1.0)
+    options = dataclasses.replace(options, batch_size=12, spectrograms=names, augment=fixed)
+    masked = dataclasses.replace(fixed, freq_mask=2000.0, time_mask=0.05)
+    (plain,) = take(corpus, options)
+    (found,) = take(corpus, dataclasses.replace(options, augment=masked))
+    np.testing.assert_array_equal(found["voice_magnitude"], plain["voice_magnitude"])
+    np.testing.assert_array_equal(found["features"], plain["features"])
+    for name, bins, frames in (("magnitude", 64, 10), ("magnitude_4096/2", 256, 5)):
+        changed = found[name] != plain[name]
+        assert np.all(found[name][changed] == 0.0)
+        bands, stretches = changed.all(axis=1).sum(axis=1), changed.all(axis=2).sum(axis=1)
+        assert bins / 2 < bands.max() <= bins and len(set(bands)) > 3
+        assert 1 < stretches.max() <= frames
+        rest = changed & ~changed.all(axis=1, keepdims=True) & ~changed.all(axis=2, keepdims=True)
+        assert not rest.any()
+
+
+def test_fades_are_of_the_music_alone(records):
+    voice, music = records["ann-solo", 0], records["band-1", 0]
+    plain, faded = mix(voice, music), mix(voice, music, config=levels(fade=0.1))
+    for name in ("voice", "features", "voiced"):
+        np.testing.assert_array_equal(faded[name], plain[name])
+    np.testing.assert_array_equal(faded["mixture"], faded["voice"] + faded["accompaniment"])
+    sure = np.abs(plain["accompaniment"]) > 1e-3
+    curve = faded["accompaniment"][sure] / plain["accompaniment"][sure]
+    assert curve.max() <= 1.0 + 1e-5 and curve.min() >= 0.0
+    assert min(curve[0], curve[-1]) < 0.2 and np.median(curve) == pytest.approx(1.0, abs=0.02)
+    rising = np.argmax(curve)
+    assert np.all(np.diff(curve[:rising]) > -1e-3)
+
+
 def test_values_that_are_not_finite_are_named_in_debug(corpus, options, monkeypatch):
     mix = augment.mix
 

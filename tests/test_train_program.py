@@ -1,6 +1,7 @@
 """`sep-tf train` on records: what it makes, what it refuses, and how it is stopped."""
 
 import hashlib
+import json
 import shutil
 import signal
 import subprocess
@@ -49,6 +50,15 @@ def test_command_line_on_records(corpus, tmp_path, capsys, quick):
     line = harness.one_line_error(train.run, flags(corpus, tmp_path, batch_size=3), capsys)
     assert "was made with other settings" in line
     assert hashlib.sha256(path.read_bytes()).hexdigest() == digest
+
+
+def test_masks_and_fades_are_asked_for_by_flags(corpus, tmp_path, capsys, quick):
+    argv = flags(corpus, tmp_path, stage="f0", freq_mask=1000, time_mask=0.05, fade=0.1)
+    assert train.run([*argv, "--debug"]) == 0
+    said = capsys.readouterr().out
+    assert "f0: masks are drawn by tensorflow-io" in said and "not go on with exactly" in said
+    kept = json.loads((tmp_path / "f0" / "config.json").read_text())["augment"]
+    assert (kept["freq_mask"], kept["time_mask"], kept["fade"]) == (1000.0, 0.05, 0.1)
 
 
 def test_validation_phrases_of_records_are_heard_and_measured(corpus, tmp_path, quick):

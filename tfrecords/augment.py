@@ -13,7 +13,7 @@ import tensorflow as tf
 
 from sep_tf import world
 from sep_tf.config import AudioConfig, AugmentConfig, RecordConfig
-from tfrecords import cutting, equalise, playback, reverb
+from tfrecords import cutting, equalise, masks, playback, reverb
 from tfrecords.cutting import Tensors, between
 
 AUDIO = AudioConfig()
@@ -63,6 +63,8 @@ def mix(phrases: Tensors, frames: int, config: AugmentConfig, seed: Any = 0) -> 
     if config.backing_eq_db:
         curves = config.backing_eq_db * draws["curves"][:, 1]
         music = _changed(altered, music, equalise.apply, curves)
+    if config.fade:
+        music = masks.fade(music, *(config.fade * draws[k] for k in ("fade_in", "fade_out")))
 
     target_gain = tf.ones_like(gain) if config.fixed_target else gain
     features = _targets(phrases, frames, target_gain, change, config)
@@ -113,7 +115,7 @@ def _played(pcm: tf.Tensor, units: tf.Tensor, samples: int, config: AugmentConfi
     audio = tf.cast(pcm, tf.float32) / 32767.0
     if not cutting.is_played_faster(config):
         return audio
-    blocks = -(-samples // cutting.UNITS)
+    blocks = playback.blocks(samples)
 
     def resampled(one: tuple[tf.Tensor, tf.Tensor]) -> tf.Tensor:
         played = playback.resample(one[0][: blocks * one[1]], blocks * cutting.UNITS)

@@ -56,7 +56,7 @@ def longest(frames: int, config: AugmentConfig) -> tuple[int, int]:
     if not is_played_faster(config):
         return samples, frames
     highest = round(max(*config.speed, *config.backing_speed, 1.0) * UNITS)
-    return -(-samples // UNITS) * highest, -(-frames * highest // UNITS) + 1
+    return playback.blocks(samples) * highest, -(-frames * highest // UNITS) + 1
 
 
 def cut(

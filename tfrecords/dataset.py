@@ -15,7 +15,7 @@ import tensorflow as tf
 from sep_tf import spectrogram
 from sep_tf.config import AudioConfig, AugmentConfig, RecordConfig
 from sep_tf.errors import DataError
-from tfrecords import augment, cutting, manifest, schema
+from tfrecords import augment, cutting, manifest, masks, schema
 
 AUDIO = AudioConfig()
 RECORD = RecordConfig()
@@ -196,12 +196,25 @@ def phrases(folder: Path | str, options: PhraseOptions, first_batch: int = 0) ->
         batch = add_spectrograms(
             batch, options.spectrograms, options.augment.add_magnitudes, options.waveforms
         )
+        if options.augment.freq_mask or options.augment.time_mask:
+            batch |= _masked(batch, options)
         return assert_finite(batch) if options.debug else batch
 
     stream = _cuts(folder, options, first_batch).rebatch(
         options.batch_size // options.shard[1], drop_remainder=True
     )
     return stream.map(finished, num_parallel_calls=2, deterministic=True).prefetch(4)
+
+
+def _masked(batch: dict[str, tf.Tensor], options: PhraseOptions) -> dict[str, tf.Tensor]:
+    """The spectrograms of the mixture with masks."""
+    masked = {}
+    for name in options.spectrograms:
+        base, _, step = name.partition("/")
+        source, length = spectrogram_sources()[base]
+        if source == "mixture":
+            masked[name] = masks.apply(batch[name], length, int(step or 1), options.augment)
+    return masked
 
 
 def mixtures(folder: Path | str, options: PhraseOptions) -> tf.data.Dataset:

@@ -24,6 +24,15 @@ _BAND_HZ = 3000.0
 _PERIODIC_DB = -60.0
 
 
+def blocks(samples: int) -> int:
+    """Blocks of UNITS samples that hold so many; a number whose transforms are quick."""
+    found = -(-samples // UNITS)
+    # Divides a power of 30: no prime factor above 5.
+    while 30 ** found.bit_length() % found:
+        found += 1
+    return found
+
+
 def resample(audio: tf.Tensor, length: int) -> tf.Tensor:
     """Band-limited: float32 [n] -> [length], the same sound in `length` samples.
 

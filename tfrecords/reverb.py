@@ -7,6 +7,7 @@ import numpy as np
 import tensorflow as tf
 
 from sep_tf.config import AudioConfig
+from tfrecords import playback
 
 AUDIO = AudioConfig()
 # Samples of the impulse response, half a second: a phrase is not much longer. Longer tails are
@@ -31,7 +32,7 @@ def apply(audio: tf.Tensor, noise: tf.Tensor, seconds: tf.Tensor, level_db: tf.T
     decay = tf.pow(10.0, -3.0 * (time - _PRE_DELAY) / tf.expand_dims(seconds, -1))
     response = tf.where(time < _PRE_DELAY, 0.0, noise * decay)
     samples = int(audio.shape[-1])
-    length = 1 << (samples + LENGTH - 1).bit_length()
+    length = playback.UNITS * playback.blocks(samples + LENGTH)
     spectrum = tf.signal.rfft(response, [length]) * tf.constant(_treble(length))
     energy = tf.reduce_mean(tf.abs(spectrum) ** 2, axis=-1)
     gain = tf.pow(10.0, level_db / 20.0) * tf.math.rsqrt(energy + 1e-20)
