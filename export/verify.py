@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from sep_tf import metrics, runtimes, world
+from sep_tf import metrics, runtimes
 from sep_tf.config import AudioConfig
 from sep_tf.errors import ModelError
 from sep_tf.runtimes import ModelInfo
@@ -130,21 +130,9 @@ def compare(expected: Outputs, found: Outputs, info: ModelInfo, bounds: Bounds) 
         share = float((cents[sung] <= bounds.cents).mean())
     distance = None
     if "envelope" in found:
-        distance = distortion(expected["envelope"][sung], found["envelope"][sung])
+        pair = (outputs["envelope"][sung] for outputs in (expected, found))
+        distance = float(metrics.envelope_distances(*pair).mean())
     return Report(largest, mean, share, voicing, distance)
-
-
-def distortion(expected: np.ndarray, found: np.ndarray) -> float:
-    """Mel-cepstral distance in dB of two coded envelopes [T, 60], mean over frames, c0 left out."""
-    cepstra = []
-    for envelope in (expected, found):
-        count = len(envelope)
-        features = world.VocoderFeatures(
-            envelope, np.zeros((count, 4)), np.full(count, 220.0), np.ones(count, bool)
-        )
-        cepstra.append(metrics.mel_cepstrum(world.decode(features)[1])[:, 1:])
-    squared = 2.0 * np.sum((cepstra[0] - cepstra[1]) ** 2, axis=-1)
-    return float(10.0 / np.log(10.0) * np.sqrt(squared).mean())
 
 
 def kept(outputs: Outputs, info: ModelInfo) -> Outputs:

@@ -86,7 +86,7 @@ def _of_chunk(
         found = world.estimate_f0(inner)
         f0 = pitch.interpolate_unvoiced(found, found > 0)
     heard = world.frame_level_db(inner) > _SILENCE_DB
-    singing = (heard & near(voiced, _CONSONANT_FRAMES))[chunk.keep]
+    singing = (heard & framing.near(voiced, _CONSONANT_FRAMES))[chunk.keep]
     silence = world.silence_features(len(singing))
     silence.envelope[:, 0] = _SILENT_C0
     return world.VocoderFeatures(
@@ -95,11 +95,3 @@ def _of_chunk(
         np.asarray(f0, np.float32)[chunk.keep],
         voiced[chunk.keep] & singing,
     )
-
-
-def near(flags: np.ndarray, reach: int) -> np.ndarray:
-    """bool [T]: whether a true value of flags [T] is within `reach` frames."""
-    count = np.concatenate([[0], np.cumsum(flags)])
-    position = np.arange(len(flags))
-    last = np.minimum(position + reach + 1, len(flags))
-    return count[last] > count[np.maximum(position - reach, 0)]

@@ -131,3 +131,11 @@ def overlap_add(chunks: list[tuple[int, np.ndarray]], n_frames: int, fade: int) 
     if n_frames and weight.min() <= 0:
         raise ValueError(f"frame {int(weight.argmin())} is covered by no chunk")
     return (total / weight[(slice(None),) + (None,) * (total.ndim - 1)]).astype(np.float32)
+
+
+def near(flags: np.ndarray, reach: int) -> np.ndarray:
+    """bool [T]: whether a true value of flags [T] is within `reach` frames."""
+    count = np.concatenate([[0], np.cumsum(flags)])
+    position = np.arange(len(flags))
+    last = np.minimum(position + reach + 1, len(flags))
+    return count[last] > count[np.maximum(position - reach, 0)]

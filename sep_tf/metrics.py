@@ -20,7 +20,7 @@ import math
 import numpy as np
 import pyworld
 
-from sep_tf import world
+from sep_tf import framing, world
 from sep_tf.config import AudioConfig
 
 AUDIO = AudioConfig()
@@ -219,10 +219,7 @@ def audible_f0(samples: np.ndarray, config: AudioConfig = AUDIO) -> np.ndarray:
     audible = world.frame_level_db(samples, config) > config.gate_db
     f0 = np.zeros(len(audible))
     # Runs of frames within the margin of an audible one.
-    count = np.concatenate([[0], np.cumsum(audible)])
-    frames = np.arange(len(audible))
-    last = np.minimum(frames + _F0_MARGIN + 1, len(audible))
-    wanted = count[last] > count[np.maximum(frames - _F0_MARGIN, 0)]
+    wanted = framing.near(audible, _F0_MARGIN)
     edges = np.flatnonzero(np.diff(np.concatenate([[0], wanted.astype(np.int8), [0]])))
     for start, stop in zip(edges[::2], edges[1::2], strict=True):
         part = samples[start * config.hop_length : stop * config.hop_length]
@@ -309,7 +306,31 @@ def rows_at(values: np.ndarray, index: np.ndarray, outside: float = 0.0) -> np.n
 
 
 def _distances(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    return _DB_PER_NEPER * np.sqrt(2.0 * np.sum((a - b)[:, 1:] ** 2, axis=1))
+    return cepstral_distance(a[:, 1:], b[:, 1:])
+
+
+def cepstral_distance(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """10 / ln 10 * sqrt(2 * sum of squared differences) in dB: [..., 24] -> [...]; c0 is not in."""
+    return _DB_PER_NEPER * np.sqrt(2.0 * np.sum((a - b) ** 2, axis=-1))
+
+
+def envelope_distances(
+    reference: np.ndarray, estimate: np.ndarray, floor: float = 0.0
+) -> np.ndarray:
+    """Mel-cepstral distance in dB of coded envelopes, before any synthesis, float64 [T].
+
+    Args:
+      reference: [T, 60].
+      estimate: [T, 60].
+      floor: of the decoded power, beside the clamps of `world.decode`.
+    """
+    cepstra = []
+    for coded in (reference, estimate):
+        nothing = np.zeros(len(coded))
+        bands = np.zeros((len(coded), AUDIO.aperiodicity_size))
+        power = world.decode(world.VocoderFeatures(coded, bands, nothing, nothing > 0))[1]
+        cepstra.append(mel_cepstrum(np.maximum(power, floor)))
+    return _distances(*cepstra)
 
 
 def pitch_scores(reference_f0: np.ndarray, contour: np.ndarray, voiced: np.ndarray) -> PitchScores:

@@ -13,7 +13,7 @@ import soundfile
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sep_tf import analysis, audio_io, metrics, runtimes, separator, world
+from sep_tf import audio_io, framing, metrics, runtimes, separator, world
 from sep_tf.errors import AudioError, ModelError, SepTfError
 from sep_tf.runtimes import ModelInfo
 
@@ -163,8 +163,8 @@ def test_near():
     flags[[0, 10]] = True
     expected = np.zeros(20, bool)
     expected[[0, 1, 2, 8, 9, 10, 11, 12]] = True
-    np.testing.assert_array_equal(analysis.near(flags, 2), expected)
-    assert not analysis.near(np.zeros(5, bool), 3).any()
+    np.testing.assert_array_equal(framing.near(flags, 2), expected)
+    assert not framing.near(np.zeros(5, bool), 3).any()
 
 
 def test_silent_far_from_every_voiced_frame(fake):

@@ -92,7 +92,7 @@ def timbre(analysis: Analysis) -> np.ndarray:
 
 def timbre_distance(a: np.ndarray, b: np.ndarray) -> float:
     """Distance in dB between two `timbre` vectors, on the scale of the distortion."""
-    return 10.0 / math.log(10.0) * math.sqrt(2.0 * float(np.sum((a - b) ** 2)))
+    return float(metrics.cepstral_distance(a, b))
 
 
 def timbre_moved(source: np.ndarray, target: np.ndarray, found: np.ndarray) -> float:

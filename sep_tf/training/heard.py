@@ -9,7 +9,6 @@ from sep_tf import masking, metrics, pitch, world
 from sep_tf.config import AudioConfig
 
 AUDIO = AudioConfig()
-_DB_PER_NEPER = 10.0 / np.log(10.0)
 # A WORLD analysis takes a tenth of a second: so many masked phrases are measured.
 _ANALYSED = 8
 
@@ -43,8 +42,11 @@ def measures(batch: dict[str, Any], found: Found) -> dict[str, float]:
         return {}
     values = {}
     if found.features is not None:
-        pair = (np.asarray(batch["features"])[voiced], np.asarray(found.features)[voiced])
-        values["mcd_db"] = feature_distortion(*pair)
+        pair = (
+            np.asarray(features)[voiced][:, : AUDIO.envelope_size]
+            for features in (batch["features"], found.features)
+        )
+        values["mcd_db"] = float(metrics.envelope_distances(*pair, AUDIO.power_floor).mean())
     if found.mask is not None and "voice" in batch:
         count = min(_ANALYSED, len(found.mask))
         songs = [_masked_distortion(batch, found.mask, i) for i in range(count)]
@@ -58,20 +60,6 @@ def measures(batch: dict[str, Any], found: Found) -> dict[str, float]:
         )
         values[f"f0_{name}"] = float(np.mean(np.abs(cents) < metrics.TOLERANCE_CENTS))
     return {name: value for name, value in values.items() if np.isfinite(value)}
-
-
-def feature_distortion(target: np.ndarray, found: np.ndarray) -> float:
-    """Mel-cepstral distortion in dB between frames of features, both [n, 64], mean over frames."""
-    cepstra = []
-    for features in (target, found):
-        rows = np.asarray(features, np.float64)
-        unpitched = np.zeros(len(rows))
-        size = AUDIO.envelope_size
-        parts = world.VocoderFeatures(rows[:, :size], rows[:, size:], unpitched, unpitched > 0)
-        power = np.maximum(world.decode(parts)[1], AUDIO.power_floor)
-        cepstra.append(metrics.mel_cepstrum(power)[:, 1:])
-    squares = np.sum((cepstra[0] - cepstra[1]) ** 2, axis=1)
-    return float(_DB_PER_NEPER * np.mean(np.sqrt(2.0 * squares)))
 
 
 def _masked_distortion(batch: dict[str, Any], mask: np.ndarray, i: int) -> float:
