@@ -96,8 +96,7 @@ def main(args: list[str]) -> int:
     side = {name: _plan_side(name, planned) for name in ("accompaniment", *SIDE_OUTPUTS)}
     _check_side_outputs(planned, side, str(model_file))
     # Bad wishes and a bad CSV file are told before anything is loaded.
-    make = _maker(model)
-    separator = make()
+    separator = _separator(model)
 
     def check(job: jobs.Job) -> None:
         jobs.check(job, FLAGS.output_rate, FLAGS.clip, FLAGS.offset, FLAGS.encoding)
@@ -151,22 +150,19 @@ def _check_flags() -> str:
     return FLAGS.model or f"{FLAGS.system or _DEFAULTS.system}-lite"
 
 
-def _maker(model: str):
-    """What makes the separator that the flags ask for."""
+def _separator(model: str):
+    """The separator that the flags ask for; nothing is loaded yet."""
+    from sep_tf.separator import Separator
 
-    def make():
-        from sep_tf.separator import Separator
-
-        wishes = {"singer": FLAGS.singer} if FLAGS.singer is not None else {}
-        if FLAGS.transpose:
-            wishes["transpose"] = FLAGS.transpose
-        if FLAGS.formant != _DEFAULTS.formant:
-            wishes["formant"] = FLAGS.formant
-        if FLAGS.server:
-            wishes["server"] = FLAGS.server
-        return Separator(model, runtime=FLAGS.runtime, f0=FLAGS.f0, **wishes)
-
-    return make
+    return Separator(
+        model,
+        runtime=FLAGS.runtime,
+        f0=FLAGS.f0,
+        server=FLAGS.server,
+        singer=FLAGS.singer,
+        transpose=FLAGS.transpose,
+        formant=FLAGS.formant,
+    )
 
 
 def _plan_side(name: str, planned: list) -> dict[str, str]:

@@ -404,8 +404,7 @@ def test_models_that_know_singers_sing_as_target_own_or_given(songs, monkeypatch
             pass
 
     info = types.SimpleNamespace(singers=("x", "z"))
-    loaded = types.SimpleNamespace(info=info)
-    monkeypatch.setattr("sep_tf.runtimes.load", lambda model, runtime: loaded)
+    monkeypatch.setattr("sep_tf.runtimes.describe", lambda model, runtime: info)
     monkeypatch.setattr("sep_tf.separator.Separator", Knows)
     monkeypatch.setattr(systems, "_digest", lambda model, runtime: "model")
     items = songs_module.select(str(songs / "test.csv"), "test", None)

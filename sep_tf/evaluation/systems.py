@@ -130,7 +130,7 @@ def _build(
         return System(name, _upper_bound, lambda item: "world")
     if name == CONTINUOUS:
         return _continuous(name, model, runtime)
-    if runtimes.load(model, runtime).info.singers:
+    if runtimes.describe(model, runtime).singers:
         return _singing_as(name, model, runtime, items, singer)
     separator = _loaded(model, runtime)
     return System(name, _estimator(separator), lambda item: _digest(model, runtime))

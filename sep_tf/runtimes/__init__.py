@@ -5,6 +5,7 @@ A runtime maps the spectrograms of a chunk to the features of a voice, or to wha
 the same voice.
 """
 
+import importlib
 import importlib.util
 from pathlib import Path
 from typing import Any, Protocol
@@ -14,7 +15,7 @@ import numpy as np
 from sep_tf.errors import ModelError
 from sep_tf.runtimes.info import ModelInfo
 
-__all__ = ["PRESETS", "RUNTIMES", "ModelInfo", "Runtime", "bundled", "find", "load"]
+__all__ = ["PRESETS", "RUNTIMES", "ModelInfo", "Runtime", "bundled", "describe", "find", "load"]
 
 PRESETS = Path(__file__).parent.parent / "presets"
 # What makes a folder a SavedModel.
@@ -138,6 +139,12 @@ def load(model: str, runtime: str = "auto", server: str | None = None) -> Runtim
     from sep_tf.runtimes.keras import KerasRuntime
 
     return KerasRuntime(path)
+
+
+def describe(model: str, runtime: str = "auto") -> ModelInfo:
+    """What a model's file says of itself; the network is not loaded. Raises as `find`."""
+    name, path = find(model, runtime)
+    return importlib.import_module(f"sep_tf.runtimes.{name}").read_info(path)
 
 
 def version_folder(path: Path) -> Path | None:
