@@ -221,7 +221,9 @@ class _Comparison:
         self.floored = metrics.frame_distances(truth.mel_cepstrum, heard.mel_cepstrum, self.lag)
         self.unfloored = metrics.frame_distances(truth.unfloored, heard.unfloored, self.lag)
         self.references = {
-            field: metrics.frame_distances(
+            field: self.floored  # the lag is searched for once
+            if analysis is truth
+            else metrics.frame_distances(
                 analysis.mel_cepstrum, heard.mel_cepstrum, metrics.best_lag(analysis, heard)
             )
             for field, analysis in (("mcd_raw_db", judge.raw), ("mcd_world_db", judge.world))
