@@ -61,7 +61,20 @@ def model_lines(folder: pathlib.Path) -> list[str]:
             continue
         words += [f"{name}={value}" for name, value in scores.items()]
         lines.append(" ".join([f"{path.stem}:", *words]))
+        if names := singers(path.with_suffix(".tflite")):
+            lines.append(f"  singers: {', '.join(names)}")
     return lines
+
+
+def singers(file: pathlib.Path) -> list[str]:
+    """The names that a .tflite knows; none where it is missing, or knows none."""
+    from sep_tf.errors import ModelError
+    from sep_tf.runtimes import litert
+
+    try:
+        return list(litert.read_info(file).singers)
+    except ModelError:
+        return []
 
 
 def installed() -> dict[str, str]:

@@ -21,7 +21,7 @@ AUDIO_EXTENSIONS = (
 
 
 # What earlier runs made is not a song.
-_OURS = (".voice", ".resynth", ".accompaniment", ".converted")
+OURS = (".voice", ".resynth", ".accompaniment", ".converted")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,7 +89,7 @@ def _audio_below(folder: str) -> Iterator[str]:
         folders[:] = [name for name in folders if not name.startswith(".")]
         for name in files:
             stem, extension = os.path.splitext(name)
-            if extension.lower() in AUDIO_EXTENSIONS and not stem.endswith(_OURS):
+            if extension.lower() in AUDIO_EXTENSIONS and not stem.endswith(OURS):
                 if not name.startswith("."):
                     yield os.path.relpath(os.path.join(parent, name), folder)
 

@@ -70,12 +70,14 @@ def resynthesise(
     from sep_tf import world
 
     synthesiser = world.Synthesiser()
-    for features in _analyse_blocks(blocks, method, block_seconds):
+    for features in analyse_blocks(blocks, method, block_seconds):
         yield from synthesiser.push(features)
     yield from synthesiser.finish()
 
 
-def _analyse_blocks(blocks: "Iterable[np.ndarray]", method: str, block_seconds: int) -> Iterator:
+def analyse_blocks(
+    blocks: "Iterable[np.ndarray]", method: str = "harvest", block_seconds: int = BLOCK_SECONDS
+) -> Iterator:
     """VocoderFeatures of whole blocks of frames, each analysed with context around it."""
     import numpy as np
 

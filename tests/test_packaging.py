@@ -29,6 +29,9 @@ CORE_MODULES = (
     "sep_tf.metrics",
     "sep_tf.separator",
     "sep_tf.extract",
+    "sep_tf.convert",
+    "sep_tf.notes",
+    "sep_tf.plot",
     "sep_tf.resynth",
 )
 # Import name -> distribution, where they differ by more than "_" and "-".

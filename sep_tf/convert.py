@@ -1,0 +1,232 @@
+"""`sep-tf convert`: a solo voice in another singer's timbre, through AutoVC (section 3)."""
+
+import dataclasses
+import math
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING
+
+from absl import flags
+
+from sep_tf import cli, extract, naming
+from sep_tf.errors import ModelError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from sep_tf import runtimes, world
+    from sep_tf.resynth import Resynthesis
+
+SUFFIX = ".converted.wav"
+MODEL = "autovc-lite"
+# Level of the voices that the teacher has learned from, RMS of what is above the gate, dBFS.
+LEVEL_DB = -23.0
+
+PROGRAM = cli.Program(
+    "convert",
+    "VOICE... --singer=NAME [--output=FILE|FOLDER]",
+    "Sings a clean solo voice in the timbre of another singer, one of those the model was trained "
+    "on (`sep-tf info` lists them): AutoVC keeps what is sung, WORLD its melody. Each result has "
+    "the length and rate of its input, in one channel, and is written beside it as "
+    "VOICE.converted.wav unless --output says otherwise. A song has to be extracted first.",
+)
+FLAGS = PROGRAM.flags
+naming.define_flags(FLAGS, "Voice", SUFFIX)
+flags.DEFINE_string("singer", None, "Whose timbre the voice gets.", flag_values=FLAGS)
+flags.DEFINE_string(
+    "source", None, "Who sings, if the model knows the singer.", flag_values=FLAGS
+)
+flags.DEFINE_string("model", MODEL, "Bundled name or model file.", flag_values=FLAGS)
+flags.DEFINE_enum(
+    "runtime", "auto", extract.RUNTIMES, "What runs the network.", flag_values=FLAGS
+)
+flags.DEFINE_float(
+    "transpose", 0.0, "Semitones up, for a singer of another range.", flag_values=FLAGS
+)
+
+
+def convert(
+    runtime: "runtimes.Runtime",
+    features: "Iterable[world.VocoderFeatures]",
+    target: int,
+    source: int = -1,
+) -> "Iterator[world.VocoderFeatures]":
+    """A voice in the target's timbre; f0 and voicing are kept.
+
+    Args:
+      runtime: of system autovc.
+      features: consecutive frames of the voice, in pieces of any lengths.
+      target: number of the singer it shall be.
+      source: number of the singer it is, -1 for none the model knows.
+
+    Yields:
+      Consecutive frames, as many as came in, whatever the chunk's length is.
+    """
+    import numpy as np
+
+    from sep_tf import world
+
+    info = runtime.info
+    size, context = info.chunk_frames, info.context
+    silent = world.silence_features(context)
+    # Begins `context` frames before the next chunk.
+    waiting, ahead = silent, 0
+
+    def chunk(keep: int) -> world.VocoderFeatures:
+        cut = waiting[: info.frames]
+        out = runtime(
+            {
+                "envelope": cut.envelope,
+                "aperiodicity": cut.aperiodicity,
+                "source": source,
+                "target": target,
+            }
+        )
+        kept = slice(context, context + keep)
+        own = cut[kept]
+        # Where the voice is silent the network has nothing to say.
+        silence = (own.envelope[:, 0] < silent.envelope[0, 0] + 0.5)[:, None] & ~own.voiced[:, None]
+        return dataclasses.replace(
+            own,
+            envelope=np.where(silence, own.envelope, out["envelope"][kept]),
+            aperiodicity=np.where(silence, own.aperiodicity, out["aperiodicity"][kept]),
+        )
+
+    for piece in features:
+        waiting, ahead = world.VocoderFeatures.concatenate([waiting, piece]), ahead + len(piece)
+        while len(waiting) >= info.frames:
+            yield chunk(size)
+            waiting, ahead = waiting[size:], ahead - size
+    while ahead > 0:
+        real = context + ahead
+        missing = max(0, info.frames - len(waiting))
+        waiting = world.VocoderFeatures.concatenate([waiting, world.silence_features(missing)])
+        yield chunk(min(size, ahead))
+        waiting, ahead = waiting[size:real] if real > size else waiting[:0], ahead - size
+
+
+def convert_file(
+    runtime: "runtimes.Runtime",
+    path: str,
+    output: str,
+    target: int,
+    source: int = -1,
+    *,
+    output_rate: int | None = None,
+    clip: str = "rescale",
+    encoding: str | None = None,
+    offset: float = 0.0,
+    duration: float | None = None,
+    transpose: float = 0.0,
+    progress=None,
+) -> "Resynthesis":
+    """Converts one file, in two passes: the first finds its level.
+
+    Raises:
+      SepTfError: whatever is wrong with a file, in one line.
+    """
+    from sep_tf import audio_io, editing, resynth, world
+
+    started = time.monotonic()
+    info = audio_io.probe(path)
+    rate = output_rate or info.sample_rate
+    gain = _gain(path, offset, duration)
+    to_world = audio_io.Resampler(info.sample_rate, world.AUDIO.sample_rate)
+    from_world = audio_io.Resampler(world.AUDIO.sample_rate, rate)
+
+    def blocks() -> "Iterator[np.ndarray]":
+        for block in audio_io.read_blocks(path, offset=offset, duration=duration):
+            yield gain * to_world.push(block.mean(axis=1))
+            if progress:
+                progress(to_world.n_in / info.sample_rate, duration or info.duration - offset)
+        yield gain * to_world.finish()
+
+    def changed() -> "Iterator[world.VocoderFeatures]":
+        for found in convert(runtime, resynth.analyse_blocks(blocks()), target, source):
+            own = dataclasses.replace(found, envelope=world.apply_gain(found.envelope, 1.0 / gain))
+            yield editing.transpose(own, transpose)
+
+    with (
+        audio_io.VoiceWriter(output, rate, clip, encoding) as writer,
+        world.Synthesiser(threads=2) as synthesiser,
+    ):
+        for features in changed():
+            for voice in synthesiser.push(features):
+                writer.write(from_world.push(voice[: to_world.n_out - from_world.n_in]))
+        for voice in synthesiser.finish():
+            writer.write(from_world.push(voice[: to_world.n_out - from_world.n_in]))
+        total = audio_io.resampled_length(to_world.n_in, info.sample_rate, rate)
+        writer.write(from_world.finish(total))
+    seconds = to_world.n_in / info.sample_rate
+    elapsed = time.monotonic() - started
+    return resynth.Resynthesis(output, seconds, elapsed, writer.peak, writer.gain)
+
+
+def _gain(path: str, offset: float, duration: float | None) -> float:
+    """What brings a voice to the level that the teacher knows."""
+    from sep_tf import audio_io
+
+    power = count = 0.0
+    for block in audio_io.read_blocks(path, offset=offset, duration=duration):
+        mono = block.mean(axis=1)
+        usable = mono[: len(mono) // 1024 * 1024].reshape(-1, 1024)
+        levels = (usable.astype(float) ** 2).mean(axis=1)
+        loud = levels > 1e-6  # -60 dBFS, the gate
+        power, count = power + levels[loud].sum(), count + loud.sum()
+    return 10 ** (LEVEL_DB / 20) / math.sqrt(power / count) if count else 1.0
+
+
+def main(args: list[str]) -> int:
+    """Checks flags and files, then loads the model and runs."""
+    from sep_tf import audio_io, editing, jobs, runtimes
+
+    if not FLAGS.singer:
+        raise cli.UsageError("no --singer given: whose timbre shall it be? See `sep-tf info`")
+    audio_io.check_range(FLAGS.offset, FLAGS.duration)
+    editing.check(FLAGS.transpose, 1.0)
+    runtimes.find(FLAGS.model, FLAGS.runtime)
+    planned, skipped = naming.plan(FLAGS, args, SUFFIX)
+
+    def check(job: jobs.Job) -> None:
+        jobs.check(job, FLAGS.output_rate, FLAGS.clip, FLAGS.offset, FLAGS.encoding)
+
+    def prepare():
+        cli.quiet_tensorflow()
+        with cli.quiet_native_log():
+            runtime = runtimes.load(FLAGS.model, FLAGS.runtime)
+        if runtime.info.system != "autovc":
+            raise ModelError(f"{FLAGS.model}: a model of system {runtime.info.system}, not autovc")
+        target = runtime.info.singer(FLAGS.singer)
+        source = runtime.info.singer(FLAGS.source) if FLAGS.source else -1
+
+        def work(job: jobs.Job, progress: jobs.Progress | None):
+            return convert_file(
+                runtime,
+                job.source,
+                job.target,
+                target,
+                source,
+                output_rate=FLAGS.output_rate,
+                clip=FLAGS.clip,
+                encoding=FLAGS.encoding,
+                offset=FLAGS.offset,
+                duration=FLAGS.duration,
+                transpose=FLAGS.transpose,
+                progress=progress,
+            )
+
+        return work
+
+    _, failures = jobs.run_all(PROGRAM, planned, check, prepare, FLAGS.clip, FLAGS.jobs)
+    naming.tell_skipped(PROGRAM, skipped)
+    return 1 if failures else 0
+
+
+def run(argv: list[str] | None = None) -> int:
+    """Runs the program; returns its exit code."""
+    return PROGRAM.run(main, argv)
+
+
+if __name__ == "__main__":
+    sys.exit(run())
