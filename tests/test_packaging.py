@@ -30,6 +30,7 @@ CORE_MODULES = (
     "sep_tf.separator",
     "sep_tf.extract",
     "sep_tf.convert",
+    "sep_tf.batch",
     "sep_tf.notes",
     "sep_tf.plot",
     "sep_tf.resynth",

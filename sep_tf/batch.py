@@ -1,0 +1,275 @@
+"""`sep-tf batch`: a catalogue of songs, as an Apache Beam pipeline (needs the extra [data]).
+
+    sep-tf batch 'songs/**/*.flac' --output_dir=voices
+
+Writes NAME.voice.wav and NAME.npz of every song, `report.csv` with a row for each, and
+`failed.csv` with those that failed and why. Run again, it goes on where it stopped: songs whose
+row is there, and whose file has not changed since, are not extracted anew.
+"""
+
+import csv
+import glob
+import json
+import os
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from absl import flags
+
+from sep_tf import cli, extract
+from sep_tf.config import ExtractConfig
+from sep_tf.errors import SepTfError
+
+if TYPE_CHECKING:
+    from sep_tf.separator import Separator
+
+_DEFAULTS = ExtractConfig()
+ROWS = ".rows"
+REPORT, FAILED = "report.csv", "failed.csv"
+COLUMNS = (
+    *("input", "output", "seconds", "elapsed", "real_time_factor", "voiced_share"),
+    *("peak", "gain", "sample_rate", "n_samples", "runtime"),
+)
+
+PROGRAM = cli.Program(
+    "batch",
+    "PATTERN... --output_dir=FOLDER [flags]",
+    "Extracts the voices of all songs that match the patterns, as an Apache Beam pipeline: on all "
+    "cores, or with Beam's own flags (--runner=...) on a cluster that shares the folders. The "
+    "model is loaded once a worker. Run again, it goes on where it stopped.",
+    passes_flags_on=True,
+)
+FLAGS = PROGRAM.flags
+flags.DEFINE_string("output_dir", None, "Folder; made if it is new.", flag_values=FLAGS)
+flags.DEFINE_string("model", _DEFAULTS.model, "Bundled name or model file.", flag_values=FLAGS)
+flags.DEFINE_enum(
+    "runtime", _DEFAULTS.runtime, extract.RUNTIMES, "What runs the networks.", flag_values=FLAGS
+)
+flags.DEFINE_string("singer", None, "Whose voice it is (system sdn).", flag_values=FLAGS)
+flags.DEFINE_enum(
+    "f0", _DEFAULTS.f0, ["model", "harvest"], "Where pitch comes from.", flag_values=FLAGS
+)
+flags.DEFINE_bool("features", True, "Also write the vocoder features.", flag_values=FLAGS)
+flags.DEFINE_integer(
+    "workers", None, "Processes; default: one for two cores.", lower_bound=1, flag_values=FLAGS
+)
+
+
+def main(args: list[str]) -> int:
+    """Checks flags and files, then runs the pipeline."""
+    patterns = [argument for argument in args if not argument.startswith("--")]
+    beam_flags = [argument for argument in args if argument.startswith("--")]
+    PROGRAM.require([], "output_dir")
+    if not patterns:
+        raise cli.UsageError("no pattern of songs given, see --help")
+    cli.require_packages("apache_beam")
+    cli.quiet_tensorflow()
+    settings = {
+        "model": FLAGS.model,
+        "runtime": FLAGS.runtime,
+        "f0": FLAGS.f0,
+        "singer": FLAGS.singer,
+    }
+    _load(settings)  # what fails for one song will fail for all
+    songs = find(patterns)
+    try:
+        os.makedirs(os.path.join(FLAGS.output_dir, ROWS), exist_ok=True)
+    except OSError as error:
+        raise SepTfError(f"{FLAGS.output_dir}: the folder cannot be made: {error}") from error
+    made = (FLAGS.output_dir, settings, FLAGS.features)
+    plan = [_element(song, name, *made) for song, name in songs]
+    waiting = [element for element in plan if done_row(element) is None]
+    if waiting:
+        _check_beam_flags(beam_flags)
+        run_pipeline(waiting, FLAGS.workers or max(1, (os.cpu_count() or 1) // 2), beam_flags)
+    failed = write_reports(plan, FLAGS.output_dir)
+    before = len(plan) - len(waiting)
+    print(
+        f"{len(plan) - len(failed)} of {len(plan)} songs done, {before} of them before; "
+        f"{os.path.join(FLAGS.output_dir, REPORT)}"
+    )
+    for row in failed:
+        PROGRAM.error_line(row["error"])
+    return 1 if failed else 0
+
+
+def find(patterns: Sequence[str]) -> list[tuple[str, str]]:
+    """Songs that match, and a name for each below the output folder.
+
+    Raises:
+      SepTfError: a pattern matches nothing, or two songs would have one name.
+    """
+    from sep_tf import jobs
+
+    found: dict[str, str] = {}
+    for pattern in patterns:
+        files = [f for f in sorted(glob.glob(pattern, recursive=True)) if os.path.isfile(f)]
+        if not files:
+            raise SepTfError(f"{pattern}: no file matches")
+        fixed = pattern.split("*")[0].split("?")[0].split("[")[0]
+        root = os.path.dirname(fixed) if fixed != pattern else os.path.dirname(pattern)
+        for file in files:
+            if os.path.splitext(file)[0].endswith(jobs.OURS):
+                continue  # what an earlier run made is not a song
+            found.setdefault(file, os.path.splitext(os.path.relpath(file, root or "."))[0])
+    names = list(found.values())
+    for file, name in found.items():
+        if names.count(name) > 1:
+            found[file] = name + os.path.splitext(file)[1]
+    return list(found.items())
+
+
+def _element(song: str, name: str, folder: str, settings: dict, features: bool) -> dict[str, Any]:
+    """A song as it travels: plain values that every engine can carry."""
+    base = os.path.join(folder, name)
+    row = os.path.join(folder, ROWS, name.replace(os.sep, "%2F") + ".json")
+    return {
+        "input": song,
+        "output": base + ".voice.wav",
+        "features": base + ".npz" if features else None,
+        "row": row,
+        "settings": settings,
+    }
+
+
+def _stamp(path: str) -> list[int] | None:
+    """What tells whether a file is the one that was extracted."""
+    try:
+        status = os.stat(path)
+    except OSError:
+        return None
+    return [status.st_size, status.st_mtime_ns]
+
+
+def done_row(element: dict[str, Any]) -> dict[str, Any] | None:
+    """The row of a song that was extracted from this file in this way; None if it was not."""
+    try:
+        with open(element["row"], encoding="utf-8") as file:
+            row = json.load(file)
+    except (OSError, ValueError):
+        return None
+    same = row.get("stamp") == _stamp(element["input"]) and row.get("how") == _how(element)
+    there = os.path.exists(element["output"])
+    there = there and (element["features"] is None or os.path.exists(element["features"]))
+    return row if same and there and "error" not in row else None
+
+
+def _how(element: dict[str, Any]) -> dict[str, Any]:
+    return {**element["settings"], "features": element["features"] is not None}
+
+
+def extract_song(element: dict[str, Any], separator: "Separator") -> dict[str, Any]:
+    """Extracts one song and writes its row; a song that fails has one that says why."""
+    import dataclasses
+
+    from sep_tf import audio_io
+
+    row: dict[str, Any] = {"stamp": _stamp(element["input"]), "how": _how(element)}
+    try:
+        os.makedirs(os.path.dirname(element["output"]), exist_ok=True)
+        result = separator.separate_file(
+            element["input"], element["output"], features_out=element["features"]
+        )
+        row |= dataclasses.asdict(result)
+    except (SepTfError, OSError) as error:
+        row |= {"input": element["input"], "error": cli.describe(error)}
+    with audio_io.replacing(element["row"]) as path, open(path, "w", encoding="utf-8") as file:
+        json.dump(row, file)
+    return row
+
+
+def _load(settings: dict[str, Any]) -> "Separator":
+    """A separator with its model loaded."""
+    from sep_tf.separator import Separator
+
+    singer = {"singer": settings["singer"]} if settings["singer"] is not None else {}
+    separator = Separator(
+        settings["model"], runtime=settings["runtime"], f0=settings["f0"], **singer
+    )
+    with cli.quiet_native_log():
+        separator.load()
+    return separator
+
+
+def _check_beam_flags(beam_flags: Sequence[str]) -> None:
+    from tfrecords import pipeline
+
+    pipeline.check_flags(["--runner=DirectRunner", *beam_flags], set(FLAGS))
+
+
+def run_pipeline(elements: list[dict[str, Any]], workers: int, beam_flags: Sequence[str]) -> None:
+    """Extracts all songs; each leaves its row.
+
+    Args:
+      elements: of `_element`.
+      workers: processes of the local engine.
+      beam_flags: Beam's own; without --runner among them, the local engine it is.
+    """
+    import apache_beam as beam
+    from apache_beam.options.pipeline_options import PipelineOptions
+    from apache_beam.runners.portability.fn_api_runner import fn_runner
+    from apache_beam.utils import shared
+
+    class Extract(beam.DoFn):
+        """One model a process, whatever its number of threads."""
+
+        def __init__(self) -> None:
+            self._shared = shared.Shared()
+
+        def process(self, element):
+            settings = element["settings"]
+            yield extract_song(element, self._shared.acquire(lambda: _load(settings)))
+
+    own: list[str] = []
+    runner = None
+    if not any(flag.startswith("--runner") for flag in beam_flags):
+        # DirectRunner would first look for another engine on the network.
+        runner = fn_runner.FnApiRunner()
+        mode = "multi_processing" if workers > 1 else "in_memory"
+        own = [f"--direct_num_workers={workers}", f"--direct_running_mode={mode}"]
+    pipeline = beam.Pipeline(runner=runner, options=PipelineOptions([*own, *beam_flags]))
+    (
+        pipeline
+        | "songs" >> beam.Create(elements)
+        | "spread" >> beam.Reshuffle()
+        | "extract" >> beam.ParDo(Extract())
+        | "count" >> beam.combiners.Count.Globally()
+    )
+    pipeline.run().wait_until_finish()
+
+
+def write_reports(plan: list[dict[str, Any]], folder: str) -> list[dict[str, Any]]:
+    """Writes report.csv and failed.csv from the songs' rows; returns those that failed."""
+    from sep_tf import audio_io
+
+    rows = []
+    for element in plan:
+        try:
+            with open(element["row"], encoding="utf-8") as file:
+                rows.append(json.load(file))
+        except (OSError, ValueError):
+            rows.append({"input": element["input"], "error": f"{element['input']}: was not tried"})
+    failed = [row for row in rows if "error" in row]
+    done = [row for row in rows if "error" not in row]
+    for name, columns, table in (
+        (REPORT, COLUMNS, done),
+        (FAILED, ("input", "error"), failed),
+    ):
+        with (
+            audio_io.replacing(os.path.join(folder, name)) as path,
+            open(path, "w", newline="", encoding="utf-8") as file,
+        ):
+            writer = csv.DictWriter(file, columns, extrasaction="ignore", lineterminator="\n")
+            writer.writeheader()
+            writer.writerows(table)
+    return failed
+
+
+def run(argv: list[str] | None = None) -> int:
+    """Runs the program; returns its exit code."""
+    return PROGRAM.run(main, argv)
+
+
+if __name__ == "__main__":
+    sys.exit(run())

@@ -1,0 +1,76 @@
+"""`sep-tf batch`: a catalogue on Beam, restartable, with what failed beside what is done."""
+
+import csv
+import os
+
+import numpy as np
+import pytest
+import soundfile
+
+from sep_tf import audio_io, batch
+from tests import harness
+
+pytest.importorskip("apache_beam", reason="apache_beam is not installed (extra [data])")
+
+
+def table(path) -> list[dict[str, str]]:
+    with open(path, newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.fixture
+def songs(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name, seconds in (("one.wav", 0.5), ("deep/two.flac", 0.7), ("deep/one.wav", 0.4)):
+        os.makedirs(os.path.dirname(f"songs/{name}"), exist_ok=True)
+        soundfile.write(f"songs/{name}", harness.sung(seconds, 220.0), harness.RATE)
+    with open("songs/bad.wav", "w") as file:
+        file.write("no audio" * 20)
+    return tmp_path
+
+
+def test_a_catalogue(songs, capsys):
+    argv = ["songs/**/*", "--output_dir=out", "--workers=1"]
+    assert batch.run(argv) == 1
+    out, err = capsys.readouterr()
+    assert out.startswith("3 of 4 songs done, 0 of them before") and "bad.wav" in err
+    rows = table("out/report.csv")
+    assert {row["input"] for row in rows} == {
+        *("songs/one.wav", "songs/deep/one.wav", "songs/deep/two.flac")
+    }
+    for row in rows:
+        assert audio_io.probe(row["output"]).frames == audio_io.probe(row["input"]).frames
+        features = np.load(row["output"].replace(".voice.wav", ".npz"))
+        assert len(features["f0"]) == 1 + audio_io.probe(row["input"]).frames // 160
+    (failed,) = table("out/failed.csv")
+    assert failed["input"] == "songs/bad.wav" and "not an audio file" in failed["error"]
+    # Again: what is done is not done anew, what has changed is, what failed is tried.
+    soundfile.write("songs/bad.wav", harness.sung(0.3, 200.0), harness.RATE)
+    soundfile.write("songs/one.wav", harness.sung(0.6, 200.0), harness.RATE)
+    before = {row["output"]: os.stat(row["output"]).st_mtime_ns for row in rows}
+    assert batch.run(argv) == 0
+    changed = [path for path, when in before.items() if os.stat(path).st_mtime_ns != when]
+    assert changed == ["out/one.voice.wav"]
+    assert capsys.readouterr().out.startswith("4 of 4 songs done, 2 of them before")
+    assert len(table("out/report.csv")) == 4 and not table("out/failed.csv")
+
+
+@pytest.mark.slow
+def test_in_several_processes(songs, capsys):
+    assert batch.run(["songs/**/*.flac", "songs/o*", "--output_dir=out", "--workers=2"]) == 0
+    assert len(table("out/report.csv")) == 2
+
+
+@pytest.mark.parametrize(
+    "argv, words",
+    [
+        (["--output_dir=out"], "no pattern of songs"),
+        (["songs/*.wav"], "no --output_dir given"),
+        (["songs/*.mp3", "--output_dir=out"], "songs/*.mp3: no file matches"),
+        (["songs/*.wav", "--output_dir=out", "--model=nobody"], "unknown model 'nobody'"),
+        (["songs/*.wav", "--output_dir=songs/one.wav"], "the folder cannot be made"),
+        (["songs/*.wav", "--output_dir=out", "--runer=X"], "--runer"),
+    ],
+)
+def test_what_is_wrong(songs, capsys, argv, words):
+    assert words in harness.one_line_error(batch.run, argv, capsys)
