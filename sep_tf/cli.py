@@ -27,6 +27,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "extract": ("sep_tf.extract", "extract the singing voice from songs"),
     "convert": ("sep_tf.convert", "sing a solo voice in another singer's timbre"),
     "batch": ("sep_tf.batch", "extract a catalogue of songs, on Apache Beam"),
+    "app": ("sep_tf.app", "a page in the browser for the same, on this machine"),
     "resynth": ("sep_tf.resynth", "analyse and re-synthesise a clean voice: the upper bound"),
     "build": ("tfrecords.build", "turn a manifest of songs into TFRecord shards"),
     "inspect": ("tfrecords.inspect", "say what a set of records holds, and check it"),

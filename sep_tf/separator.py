@@ -101,6 +101,12 @@ class Separator:
         """The constructor under the name that users of pretrained models look for."""
         return cls(name, runtime, **wishes)
 
+    def use(self, runtime: runtimes.Runtime) -> None:
+        """Takes a model that another Separator has loaded; raises ModelError if it cannot do."""
+        with self._lock:
+            self._check_wishes(runtime.info)
+            self._runtime = runtime
+
     def load(self) -> None:
         """Loads the model now instead of at first use; raises ModelError when it does not fit."""
         _ = self.runtime

@@ -31,6 +31,7 @@ CORE_MODULES = (
     "sep_tf.extract",
     "sep_tf.convert",
     "sep_tf.batch",
+    "sep_tf.app",
     "sep_tf.notes",
     "sep_tf.plot",
     "sep_tf.resynth",
