@@ -27,6 +27,8 @@ EXTRAS = {
     "data": [
         "apache-beam>=2.60,<2.78",
         "audiomentations>=0.40",
+        # The compressor of audiomentations.
+        "numpy-audio-limiter>=0.1",
         "mirdata>=0.3.9",
         "musdb>=0.4.2",
         "pyyaml>=6.0",

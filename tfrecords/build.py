@@ -46,6 +46,21 @@ flags.DEFINE_integer(
 flags.DEFINE_bool(
     "skip_bad", False, "Build without songs that fail; each is listed.", flag_values=FLAGS
 )
+flags.DEFINE_integer(
+    "sung_again",
+    0,
+    "Versions of each training voice sung again by WORLD at another height or on another voice's "
+    "melody, formants shifted; their features are exact.",
+    lower_bound=0,
+    flag_values=FLAGS,
+)
+flags.DEFINE_integer(
+    "with_effects",
+    0,
+    "Versions of each training voice with equaliser, compressor, echo and room; the target is dry.",
+    lower_bound=0,
+    flag_values=FLAGS,
+)
 
 Progress = Callable[[int, int], None]
 # Seconds between two looks at how far the workers are.
@@ -74,6 +89,8 @@ def build(
     progress: Progress | None = None,
     skip_bad: bool = False,
     beam_flags: Sequence[str] = (),
+    sung: int = 0,
+    effects: int = 0,
 ) -> schema.DatasetIndex:
     """Writes the records of all rows; the folder appears under its name only when complete.
 
@@ -86,13 +103,15 @@ def build(
       progress: called with songs done and songs in all.
       skip_bad: leave songs out that fail; else all are tried, and nothing is built.
       beam_flags: Beam's own, such as --runner=FlinkRunner.
+      sung: versions of each training voice that are sung again, see `versions`.
+      effects: versions of each training voice with effects.
 
     Raises:
       DataError: output_dir exists already, a song cannot be read, no training voice.
     """
     import tensorflow as tf
 
-    from tfrecords import pipeline
+    from tfrecords import pipeline, versions
 
     files = tf.io.gfile
     check_splits(rows)
@@ -102,6 +121,12 @@ def build(
         raise DataError(f"{output_dir} is not empty; choose another --output_dir")
     rows = sorted(rows, key=lambda row: row.song_id)
     singers = sorted({r.singer for r in rows if r.vocals is not None and r.split == "train"})
+    more = versions.plan(rows, sung, effects)
+    names = [row.song_id for row in rows]
+    names = sorted(names + [version.song_id for made in more.values() for version in made])
+    number_of = {name: i for i, name in enumerate(names)}
+    if len(number_of) < len(names):
+        raise DataError("a song of the manifest is named like a version of another, with a '#'")
     partial, letters = f"{output_dir}.partial", f"{output_dir}.failed.csv"
     _remove(partial, letters)
     files.makedirs(f"{partial}/songs")
@@ -109,14 +134,16 @@ def build(
         plan = pipeline.Plan(partial, cache_dir and manifest.location(cache_dir))
         number = {singer: i for i, singer in enumerate(singers)}
         elements = [
-            pipeline.song_element(i, row, number.get(row.singer, -1), num_shards)
-            for i, row in enumerate(rows)
+            pipeline.song_element(
+                number_of, row, number.get(row.singer, -1), num_shards, more.get(row.song_id, ())
+            )
+            for row in rows
         ]
-        with _Watch(f"{partial}/songs", len(rows), progress):
+        with _Watch(f"{partial}/songs", len(names), progress):
             result = pipeline.run(
                 _longest_first(elements, rows), plan, workers or os.cpu_count() or 1, beam_flags
             )
-        index = _index(rows, singers, result, letters, skip_bad)
+        index = _index(names, singers, result, letters, skip_bad)
         _remove(f"{partial}/songs", f"{partial}/{pipeline.RESULT_NAME}")
         with files.GFile(f"{partial}/{schema.INDEX_NAME}", "w") as file:
             file.write(index.to_json())
@@ -134,14 +161,14 @@ def build(
 
 
 def _index(
-    rows: list[manifest.Row],
+    names: list[str],
     singers: list[str],
     result: dict,
     letters: str,
     skip_bad: bool,
 ) -> schema.DatasetIndex:
     """What dataset.json says; songs that failed are written to `letters`."""
-    failed = [(rows[number].song_id, error) for number, error in result["failures"]]
+    failed = [(names[number], error) for number, error in result["failures"]]
     if failed:
         _write_letters(letters, failed)
         if not skip_bad:
@@ -156,7 +183,7 @@ def _index(
         AudioConfig().to_dict(),
         RecordConfig().to_dict(),
         tuple(singers),
-        tuple(row.song_id for row in rows),
+        tuple(names),
         result["counts"],
         schema.Statistics.from_dict(result["statistics"]),
         tuple(song for song, _ in failed),
@@ -271,6 +298,8 @@ def main(args: list[str]) -> int:
                 lambda done, total: bar.update(done - bar.n),
                 FLAGS.skip_bad,
                 args,
+                FLAGS.sung_again,
+                FLAGS.with_effects,
             )
         if not FLAGS.cache_dir:
             _remove(cache_dir)

@@ -106,9 +106,9 @@ class Checker:
             if not np.isfinite(values[f"{name}_db"]):
                 raise DataError(f"{name}_db is not finite")
         rows = frames if values["vocals"] else 0
-        for name in ("features", "f0", "voiced"):
+        for name in ("features", "f0", "voiced", "levels"):
             found = record.array(name)
-            if len(found) != rows:
+            if len(found) != rows and (len(found) or name != "levels"):
                 raise DataError(f"{len(found)} frames of {name}, not {rows}")
             if not np.isfinite(found).all():
                 raise DataError(f"{name} is not finite")

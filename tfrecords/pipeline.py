@@ -18,7 +18,7 @@ import shlex
 import sys
 import tempfile
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import apache_beam as beam
@@ -31,7 +31,7 @@ from apache_beam.transforms import environments
 from sep_tf import cli, world
 from sep_tf.config import AudioConfig
 from sep_tf.errors import DataError
-from tfrecords import manifest, schema, songs
+from tfrecords import manifest, schema, songs, versions
 
 AUDIO = AudioConfig()
 RESULT_NAME = "result.json"
@@ -54,45 +54,72 @@ class Plan:
         return f"{self.folder}/songs/{index:07d}.tfrecord"
 
 
-def song_element(index: int, row: manifest.Row, singer: int, num_shards: int) -> dict[str, Any]:
-    """A song as it travels: plain values that every engine can carry."""
+def song_element(
+    number_of: dict[str, int],
+    row: manifest.Row,
+    singer: int,
+    num_shards: int,
+    more: Sequence[versions.Version] = (),
+) -> dict[str, Any]:
+    """A song as it travels, and its versions: plain values that every engine can carry.
+
+    Args:
+      number_of: song_index of every song and version by its name.
+      row: of the manifest.
+      singer: number, -1 for one that is not trained.
+      num_shards: of each family.
+      more: versions of the song.
+    """
     family = row.split if row.vocals is not None else f"{row.split}_backing"
-    shard = schema.shard_of(row.song_id, num_shards)
-    return {
-        "index": index,
-        "row": dataclasses.astuple(row),
-        "singer": singer,
-        "family": family,
-        "shard": schema.shard_name(family, shard, num_shards),
-    }
+
+    def named(song_id: str, version: tuple | None) -> dict[str, Any]:
+        shard = schema.shard_name(family, schema.shard_of(song_id, num_shards), num_shards)
+        return {"index": number_of[song_id], "shard": shard, "version": version}
+
+    own = named(row.song_id, None)
+    made = [named(version.song_id, dataclasses.astuple(version)) for version in more]
+    values = {"row": dataclasses.astuple(row), "singer": singer, "family": family}
+    return values | {"index": own["index"], "versions": [own, *made]}
 
 
-def analyse(keyed: tuple[str, Iterable[dict[str, Any]]], plan: Plan) -> tuple[str, dict[str, Any]]:
-    """Writes the records of one song to a file of its own; returns what is known of it by shard.
+def analyse(
+    keyed: tuple[str, Iterable[dict[str, Any]]], plan: Plan
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Writes the records of a song and of its versions to files; yields what is known, by shard.
 
     What a song that failed has left goes with the folder of the songs' files.
     """
     (element,) = keyed[1]
     row = manifest.Row(*element["row"])
-    done = {"index": element["index"], "family": element["family"], "records": 0, "error": None}
-    try:
-        song = songs.load_song(row, plan.cache_dir)
-    except (ValueError, OSError, MemoryError, tf.errors.OpError) as error:
-        text = cli.describe(error)
-        done["error"] = text if isinstance(error, DataError) else f"song '{row.song_id}': {text}"
-    else:
-        # No song is to blame where its records cannot be written: that ends the build.
-        done["records"] = _write_song(song, element, plan)
-        done["sums"] = song_sums(song) if row.split == "train" else None
-    return element["shard"], done
+    song = failure = None
+    for part in element["versions"]:
+        version = versions.Version(*part["version"]) if part["version"] else None
+        name = version.song_id if version else row.song_id
+        done = {"index": part["index"], "family": element["family"], "records": 0, "error": None}
+        try:
+            if failure:
+                raise failure
+            song = song or songs.load_song(row, plan.cache_dir)
+            made = versions.make(song, version) if version else song
+        except (ValueError, OSError, MemoryError, ImportError, tf.errors.OpError) as error:
+            if song is None:
+                failure = error  # of all its versions
+            text = cli.describe(error)
+            done["error"] = text if isinstance(error, DataError) else f"song '{name}': {text}"
+        else:
+            # No song is to blame where its records cannot be written: that ends the build.
+            done["records"] = _write_song(made, part["index"], element["singer"], plan)
+            # Versions have no part in the statistics: those are of recordings.
+            done["sums"] = song_sums(song) if row.split == "train" and not version else None
+        yield part["shard"], done
 
 
-def _write_song(song: songs.Song, element: dict[str, Any], plan: Plan) -> int:
-    path = plan.song_file(element["index"])
+def _write_song(song: songs.Song, index: int, singer: int, plan: Plan) -> int:
+    path = plan.song_file(index)
     partial = f"{path}.{os.getpid()}.partial"
     count = 0
     with tf.io.TFRecordWriter(partial) as writer:
-        for example in songs.cut(song, element["index"], element["singer"]):
+        for example in songs.cut(song, index, singer):
             writer.write(songs.serialise(example))
             count += 1
     tf.io.gfile.rename(partial, path, overwrite=True)
@@ -159,7 +186,7 @@ def chain(pipeline: beam.Pipeline, elements: list[dict[str, Any]], plan: Plan) -
         pipeline
         | "Songs" >> beam.Create([(f"{e['index']:07d}", e) for e in elements], reshuffle=False)
         | "Spread" >> beam.GroupByKey()
-        | "Analyse" >> beam.Map(analyse, plan)
+        | "Analyse" >> beam.FlatMap(analyse, plan)
         | "Shards" >> beam.GroupByKey()
         | "Join" >> beam.Map(join, plan)
         | "Together" >> beam.GroupByKey()

@@ -34,6 +34,8 @@ class Song:
     vocals: np.ndarray | None
     backing: np.ndarray | None
     features: world.VocoderFeatures | None
+    # Level of the dry voice a frame (dBFS), where `vocals` has effects: schema.SPEC_OPTIONAL.
+    levels: np.ndarray | None = None
 
     @property
     def n_samples(self) -> int:
@@ -51,11 +53,13 @@ def load_song(row: manifest.Row, cache_dir: Path | str | None) -> Song:
     """Reads a row's audio and analyses its voice; errors name the song."""
     try:
         vocals, backing = (
-            None if path is None else _read(manifest.location(path))
+            None if path is None else read(manifest.location(path))
             for path in (row.vocals, row.backing)
         )
     except (ValueError, OSError) as error:
         raise DataError(f"song '{row.song_id}': {error}") from error
+    if row.vocals and row.backing:
+        vocals, backing = _fixed_mixture(row, vocals, backing)
     if backing is not None:
         # Only its own level counts in mixtures; lossy files decode to beyond full scale.
         backing = backing * np.float32(min(1.0, _unclipped(backing)))
@@ -69,7 +73,22 @@ def load_song(row: manifest.Row, cache_dir: Path | str | None) -> Song:
     return Song(row, vocals, backing, analyse_cached(vocals, cache_dir))
 
 
-def _read(path: str) -> np.ndarray:
+def _fixed_mixture(
+    row: manifest.Row, vocals: np.ndarray, backing: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Voice and music as a row mixes them, the music from where it begins.
+
+    Records keep the level of each beside it, so that training can draw others.
+    """
+    start = round(row.backing_start * AUDIO.sample_rate)
+    if start and start >= len(backing):
+        raise DataError(
+            f"song '{row.song_id}': {row.backing} ends before backing_start, {row.backing_start} s"
+        )
+    return vocals * np.float32(row.vocals_gain), backing[start:] * np.float32(row.backing_gain)
+
+
+def read(path: str) -> np.ndarray:
     """Audio at 32 kHz, float32 [samples], from this machine or any file system of TensorFlow."""
     with _local(path) as file:
         return audio_io.read(file, AUDIO.sample_rate)[0]
@@ -179,6 +198,8 @@ def cut(song: Song, song_index: int, singer: int) -> Iterator[dict[str, object]]
             example["features"] = part.stacked.astype("<f4").tobytes()
             example["f0"] = part.f0.astype("<f4").tobytes()
             example["voiced"] = part.voiced.astype(np.uint8).tobytes()
+        if song.levels is not None:
+            example["levels"] = song.levels[start:stop].astype("<f4").tobytes()
         yield example
 
 

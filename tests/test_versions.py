@@ -1,0 +1,212 @@
+"""Versions of voices made at build time: what is sung is what features say; targets stay dry."""
+
+import dataclasses
+import random
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from sep_tf import world
+from sep_tf.config import AugmentConfig
+from sep_tf.errors import DataError
+from tests import harness
+from tests.test_build_runs import digest
+from tfrecords import build, dataset, inspect, manifest, schema, songs, versions
+
+
+@pytest.fixture(scope="module")
+def rows(manifest_file):
+    return {row.song_id: row for row in manifest.read_manifest(manifest_file)}
+
+
+@pytest.fixture(scope="module")
+def song(rows, corpus):
+    return songs.load_song(rows["ann-solo"], corpus.cache)
+
+
+@pytest.fixture(scope="module")
+def donor(tmp_path_factory) -> Path:
+    """A melody that rises by an octave in three seconds."""
+    path = tmp_path_factory.mktemp("donor") / "glide.wav"
+    time = np.arange(3 * harness.RATE) / harness.RATE
+    phase = 2 * np.pi * np.cumsum(200.0 * 2.0 ** (time / 3.0)) / harness.RATE
+    tone = sum(np.sin(k * phase) / k for k in range(1, 12))
+    soundfile.write(path, 0.1 * tone, harness.RATE)
+    return path
+
+
+def cents(found: np.ndarray, expected: np.ndarray) -> np.ndarray:
+    return np.abs(1200 * np.log2(found / expected))
+
+
+@pytest.mark.parametrize("number", [1, 3])
+def test_what_is_sung_again_is_what_its_features_say(song, number):
+    version = versions.Version(f"ann-solo#sung{number}", "sung")
+    made = versions.make(song, version)
+    again = world.synthesise(made.features, song.n_samples)
+    # The gain is in c0 as a float32: a hundredth of a decibel at most.
+    np.testing.assert_allclose(made.vocals, again, atol=2e-4 * np.abs(again).max())
+    assert songs.active_level_db(made.vocals) == pytest.approx(schema.REFERENCE_DB, abs=0.1)
+    shift = 12 * np.log2(np.median(made.features.f0 / song.features.f0))
+    assert 0.9 < abs(shift) < 7.1
+    np.testing.assert_array_equal(made.features.voiced, song.features.voiced)
+    found = world.estimate_f0(made.vocals)
+    both = (found > 0) & made.features.voiced
+    assert both.sum() > 0.8 * made.features.voiced.sum()
+    assert np.median(cents(found[both], made.features.f0[both])) < 5
+    same = versions.make(song, version)
+    np.testing.assert_array_equal(same.vocals, made.vocals)
+
+
+def test_a_borrowed_melody(song, donor):
+    made = versions.make(song, versions.Version("ann-solo#sung2", "sung", donor))
+    voiced = made.features.voiced
+    semitones = 12 * np.log2(made.features.f0)
+    # It rises and falls by four semitones a second, through an octave, near the voice's height.
+    slope = np.abs(np.gradient(semitones)) * 200
+    assert np.median(slope) == pytest.approx(4.0, abs=0.3)
+    assert 9 < np.ptp(semitones) < 13
+    own = 12 * np.log2(np.median(song.features.f0[voiced]))
+    assert abs(np.median(semitones) - own) < 7
+    found = world.estimate_f0(made.vocals)
+    both = (found > 0) & voiced
+    assert np.median(cents(found[both], made.features.f0[both])) < 10
+
+
+def test_effects_change_the_sound_and_nothing_else(song):
+    state = random.getstate(), np.random.get_state()[1].copy()
+    # Bursts of noise, because a held note is like itself at every period.
+    sounding = np.arange(song.n_samples) % 9000 < 2000
+    noise = np.random.default_rng(1).normal(size=song.n_samples) * sounding
+    song = dataclasses.replace(song, vocals=(0.1 * noise).astype(np.float32))
+    changed = []
+    for number in range(4):
+        made = versions.make(song, versions.Version(f"ann-solo#effects{number}", "effects"))
+        assert made.features is song.features and len(made.vocals) == song.n_samples
+        np.testing.assert_allclose(made.levels, world.frame_level_db(song.vocals), atol=1e-3)
+        assert songs.active_level_db(made.vocals) == pytest.approx(schema.REFERENCE_DB, abs=2.0)
+        assert np.abs(made.vocals).max() < 1.0
+        # Nothing is shifted in time: they are most alike at no lag, within two milliseconds.
+        spectra = [np.fft.rfft(x, 2 * len(x)) for x in (made.vocals, song.vocals)]
+        alike = np.fft.irfft(spectra[0] * np.conj(spectra[1]))
+        lag = int(np.argmax(alike))
+        assert min(lag, len(alike) - lag) <= 64
+        gain = made.vocals @ song.vocals / (song.vocals @ song.vocals)
+        rest = made.vocals - gain * song.vocals
+        changed.append(np.sqrt(np.mean(rest**2) / np.mean(made.vocals**2)))
+        same = versions.make(song, versions.Version(f"ann-solo#effects{number}", "effects"))
+        np.testing.assert_array_equal(same.vocals, made.vocals)
+    assert max(changed) > 0.3 and len(set(np.round(changed, 4))) == 4
+    assert random.getstate() == state[0]
+    np.testing.assert_array_equal(np.random.get_state()[1], state[1])
+
+
+@pytest.fixture(scope="module")
+def built(manifest_file, corpus, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("versions")
+    argv = [f"--manifest={manifest_file}", "--num_shards=2", f"--cache_dir={corpus.cache}"]
+    argv += ["--sung_again=2", "--with_effects=1"]
+    for workers in (1, 2):
+        assert (
+            build.run([*argv, f"--output_dir={folder / str(workers)}", f"--workers={workers}"]) == 0
+        )
+    return folder
+
+
+def test_versions_in_records(built, corpus):
+    assert digest(built / "1") == digest(built / "2")
+    assert inspect.run([str(built / "1"), "--check"]) == 0
+    index, plain = (schema.DatasetIndex.load(path) for path in (built / "1", corpus.records))
+    assert index.statistics == plain.statistics and index.singers == plain.singers
+    names = {name for name in index.songs if "#" in name}
+    expected = {f"{s}#{v}" for s in ("ann-solo", "ann-short", "ben-both")
+                for v in ("sung1", "sung2", "effects1")}  # fmt: skip
+    assert names == expected
+    assert index.counts == plain.counts | {"train": 4 * plain.counts["train"]}
+    found = {index.songs[int(r["song_index"])]: r for r in dataset.examples(built / "1", "train")}
+    wet, dry = found["ben-both#effects1"], found["ben-both"]
+    for field in ("features", "f0", "voiced", "backing"):
+        assert wet[field].numpy() == dry[field].numpy()
+    assert wet["vocals"].numpy() != dry["vocals"].numpy()
+    assert not len(found["ben-both#sung1"]["backing"].numpy())
+    assert not len(dry["levels"].numpy()) and len(wet["levels"].numpy()) == 4 * int(wet["frames"])
+
+
+def test_what_is_heard_of_effects_is_not_in_the_target(built, corpus):
+    """A tail rings where the dry voice is silent: neither audible nor voiced in training."""
+    index = schema.DatasetIndex.load(built / "1")
+    records = {index.songs[int(r["song_index"])]: r for r in dataset.examples(built / "1", "train")}
+    (music,) = [r for r in dataset.examples(built / "1", "train_backing")][:1]
+    levels = AugmentConfig(vocals_db=(-20.0,) * 2, vocal_free=0.0, backing_free=0.0)
+    frames = int(records["ann-short"]["frames"])
+    wet, dry = (
+        harness.mixed(records[name], music, 1, levels, frames)
+        for name in ("ann-short#effects1", "ann-short")
+    )
+    differing = wet["audible"] != dry["audible"]
+    assert differing.mean() < 0.02 and 0 < dry["audible"].mean() < 1
+    assert np.abs(wet["features"] - dry["features"]).max() < 0.5  # their levels differ a little
+    np.testing.assert_array_equal(wet["f0"], dry["f0"])
+
+
+def test_names_that_clash(rows, tmp_path):
+    clash = dataclasses.replace(rows["ann-short"], song_id="ann-solo#sung1")
+    with pytest.raises(DataError, match="named like a version"):
+        build.build([rows["ann-solo"], clash], tmp_path / "out", 1, None, 1, sung=1)
+
+
+def test_music_of_a_fixed_mixture_begins_where_it_says(rows, corpus):
+    row = rows["ben-both"]
+    plain = songs.load_song(row, corpus.cache)
+    later = songs.load_song(
+        dataclasses.replace(row, backing_start=0.25, vocals_gain=0.5, backing_gain=0.5),
+        corpus.cache,
+    )
+    shifted = plain.backing[8000:]
+    np.testing.assert_allclose(later.backing[: len(shifted)], 0.5 * shifted, atol=1e-6)
+    assert not later.backing[len(shifted) :].any()
+    # The voice is brought to its level whatever its gain was.
+    np.testing.assert_allclose(later.vocals, plain.vocals, atol=1e-6)
+    silent = songs.load_song(dataclasses.replace(row, vocals_gain=0.0), None)
+    assert not silent.vocals.any() and not silent.features.voiced.any()
+    with pytest.raises(DataError, match=r"song 'ben-both': .*own\.wav ends before backing_start"):
+        songs.load_song(dataclasses.replace(row, backing_start=1.2), corpus.cache)
+
+
+def test_who_lends_a_melody(rows):
+    """Another training voice, whatever the order of the rows; nobody where there is no other."""
+    voices = [row for row in rows.values() if row.vocals and row.split == "train"]
+    train = {row.song_id: row.vocals for row in voices}
+    planned = versions.plan(list(rows.values()), 6, 2)
+    assert planned == versions.plan(list(rows.values())[::-1], 6, 2)
+    assert planned.keys() == train.keys()
+    lenders = set()
+    for name, made in planned.items():
+        assert [v.song_id for v in made if v.kind == "effects"] == [
+            f"{name}#effects1",
+            f"{name}#effects2",
+        ]
+        donors = [v.donor for v in made if v.kind == "sung"]
+        assert donors[::2] == [None] * 3
+        assert set(donors[1::2]) <= set(train.values()) - {train[name]}
+        lenders |= set(donors[1::2])
+    assert lenders == set(train.values())
+    alone = versions.plan([rows["ann-short"], rows["band-1"]], 4, 0)
+    assert [v.donor for v in alone["ann-short"]] == [None] * 4 and len(alone) == 1
+
+
+def test_a_lender_that_cannot_be_read(rows, corpus, tmp_path, capsys):
+    """The version is listed as failed, with the file; what needs no lender is built."""
+    bad = tmp_path / "bad.wav"
+    bad.write_bytes(b"RIFF")
+    broken = dataclasses.replace(rows["ann-short"], song_id="bad", vocals=bad)
+    listed = [rows["ben-both"], broken]
+    index = build.build(
+        listed, tmp_path / "out", 1, corpus.cache, 1, skip_bad=True, sung=2, effects=0
+    )
+    assert index.failed == ("bad", "bad#sung1", "bad#sung2", "ben-both#sung2")
+    assert index.counts == {"train": 2}
+    letters = (tmp_path / "out.failed.csv").read_text().splitlines()[1:]
+    assert len(letters) == 4 and all(str(bad) in line for line in letters)
