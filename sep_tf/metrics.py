@@ -39,6 +39,9 @@ _BLOCK_FRAMES = 2048
 # Stretches below the level gate are unvoiced by definition: harvest is run on what lies above it
 # with so many frames (1 s) around, and not on the rest.
 _F0_MARGIN = 200
+# And in pieces of at most so many (30 s), since its memory grows with the length: 4 GB for 4
+# minutes. With its margins such a piece just fits WORLD's transform of 2^18 samples at 8 kHz.
+_F0_PIECE = 6000
 # Guards the logarithm of digital silence and nothing else.
 _POWER_GUARD = 1e-16
 _DB_PER_NEPER = 10.0 / math.log(10.0)
@@ -205,9 +208,10 @@ def analyse_voice(
 
 
 def audible_f0(samples: np.ndarray, config: AudioConfig = AUDIO) -> np.ndarray:
-    """`world.estimate_f0` without the cost of silence, most of a vocal stem.
+    """`world.estimate_f0` for whole songs: without the cost of silence, most of a vocal stem.
 
-    Stretches of more than 2 s below the level gate, unvoiced by definition, are left out.
+    Stretches of more than 2 s below the level gate, unvoiced by definition, are left out; what is
+    left is analysed in pieces with a second of context on both sides.
 
     Args:
       samples: [samples] at config.sample_rate.
@@ -222,8 +226,12 @@ def audible_f0(samples: np.ndarray, config: AudioConfig = AUDIO) -> np.ndarray:
     wanted = framing.near(audible, _F0_MARGIN)
     edges = np.flatnonzero(np.diff(np.concatenate([[0], wanted.astype(np.int8), [0]])))
     for start, stop in zip(edges[::2], edges[1::2], strict=True):
-        part = samples[start * config.hop_length : stop * config.hop_length]
-        f0[start:stop] = world.estimate_f0(part, "harvest", config)[: stop - start]
+        for first in range(start, stop, _F0_PIECE):
+            last = min(first + _F0_PIECE, stop)
+            begin, end = max(first - _F0_MARGIN, start), min(last + _F0_MARGIN, stop)
+            part = samples[begin * config.hop_length : end * config.hop_length]
+            found = world.estimate_f0(part, "harvest", config)
+            f0[first:last] = found[first - begin : last - begin]
     return f0
 
 

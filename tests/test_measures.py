@@ -76,6 +76,20 @@ def test_silence_is_left_out_of_harvest_and_changes_nothing():
     assert np.abs(1200 * np.log2(found[both] / whole[both])).max() < 1.0
 
 
+def test_f0_in_pieces_is_that_of_the_whole(monkeypatch):
+    t = np.arange(2.6 * RATE) / RATE
+    phase = 2 * np.pi * np.cumsum(220 * 2 ** (3 / 12 * np.sin(2 * np.pi * 0.3 * t))) / RATE
+    voice = 0.2 * sum(np.sin(k * phase) / k for k in range(1, 9))
+    voice += 1e-3 * np.random.default_rng(0).normal(size=len(voice))
+    whole = world.estimate_f0(voice)
+    monkeypatch.setattr(metrics, "_F0_PIECE", 270)  # both pieces lack some of the voice
+    pieces = metrics.audible_f0(voice)
+    assert len(pieces) == len(whole)
+    both = (pieces > 0) & (whole > 0)
+    assert both.mean() > 0.99
+    assert np.abs(1200 * np.log2(pieces[both] / whole[both])).max() < 1.0
+
+
 # Spectra
 
 
