@@ -6,7 +6,7 @@ import os
 import secrets
 import tempfile
 from collections.abc import Iterator
-from typing import Self
+from typing import BinaryIO, Self
 
 import numpy as np
 import soundfile
@@ -85,16 +85,20 @@ class Writer:
     def __enter__(self) -> Self:
         """Raises SepTfError where the file cannot be made."""
         self._temporary = _make_temporary(self.path)
+        self._raw = open(self._temporary, "r+b", buffering=0)
         try:
+            # Not by its name: libsndfile takes none above 1000 bytes.
             self._file = soundfile.SoundFile(
-                os.fsencode(self._temporary),
+                self._raw.fileno(),
                 "w",
                 self.sample_rate,
                 self.channels,
                 self._subtype,
                 format=self._format,
+                closefd=False,
             )
         except BaseException as error:
+            self._raw.close()
             _remove(self._temporary)
             if not isinstance(error, soundfile.LibsndfileError | ValueError):
                 raise
@@ -129,6 +133,7 @@ class Writer:
                 self._verify()
                 _put(self._temporary, self.path)
         finally:
+            self._raw.close()
             _remove(self._temporary)
 
     def _fits(self, frames: int) -> bool:
@@ -137,11 +142,12 @@ class Writer:
 
     def _verify(self) -> None:
         """Reads the header back: a full disk can pass libsndfile unnoticed."""
-        with open(self._temporary, "rb") as file:
-            complete = audio_headers.missing(file) is None
+        complete = audio_headers.missing(self._raw) is None
         if complete and self.frames:
+            self._raw.seek(0)
             try:
-                complete = soundfile.info(os.fsencode(self._temporary)).frames == self.frames
+                with soundfile.SoundFile(self._raw.fileno(), closefd=False) as file:
+                    complete = file.frames == self.frames
             except soundfile.LibsndfileError:
                 complete = False
         if not complete:
@@ -198,7 +204,7 @@ class VoiceWriter:
         try:
             self._spool = tempfile.TemporaryFile(dir=folder, prefix=".sep-tf-")
         except OSError as error:
-            raise _unwritable(self.path, error) from error
+            raise unwritable(self.path, error) from error
         return self
 
     def write(self, block: np.ndarray) -> None:
@@ -218,13 +224,15 @@ class VoiceWriter:
         try:
             self._spool.write(block.data)
         except OSError as error:
-            raise _unwritable(self.path, error) from error
+            raise unwritable(self.path, error) from error
         self.frames += len(block)
 
     def __exit__(self, kind, error, trace) -> None:
-        with self._spool:
+        try:
             if kind is None:
                 self._finish()
+        finally:
+            forget(self._spool)
 
     def _finish(self) -> None:
         # Dividing by the peak never exceeds 1; multiplying by its rounded inverse may.
@@ -233,12 +241,18 @@ class VoiceWriter:
         try:
             self._spool.seek(0)
         except OSError as error:
-            raise _unwritable(self.path, error) from error
+            raise unwritable(self.path, error) from error
         writer = Writer(self.path, self.sample_rate, self.channels, self._subtype, self.frames)
         with writer:
             while data := self._spool.read(4 * _SPOOL_FRAMES * self.channels):
                 block = np.frombuffer(data, np.float32).reshape(-1, self.channels) / divisor
                 writer.write(np.clip(block, -1, 1) if self._clip == "clamp" else block)
+
+
+def forget(spool: BinaryIO) -> None:
+    """Closes a temporary file that nobody needs; that its rest finds no room is no error now."""
+    with contextlib.suppress(OSError):
+        spool.close()
 
 
 def check_output(
@@ -289,12 +303,17 @@ def replacing(path: StrPath) -> Iterator[str]:
     On any error, Ctrl-C included, the temporary file is removed and `path` is left as it was.
 
     Raises:
-      SepTfError: the folder is missing or cannot be written to, or `path` is a folder.
+      SepTfError: the folder is missing or cannot be written to, or is full; `path` is a folder.
     """
     temporary = _make_temporary(path)
     try:
         yield temporary
         _put(temporary, path)
+    except OSError as error:
+        if error.filename not in (None, temporary):
+            raise
+        # A full disk names no file, and nobody knows the temporary one.
+        raise unwritable(path, error) from error
     finally:
         _remove(temporary)
 
@@ -344,7 +363,7 @@ def _make_temporary(path: StrPath) -> str:
             os.stat(final)  # a name too long for the disk fails here, not when all is done
         os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
     except OSError as error:
-        raise _unwritable(path, error) from error
+        raise unwritable(path, error) from error
     return temporary
 
 
@@ -352,7 +371,7 @@ def _put(temporary: str, path: StrPath) -> None:
     try:
         os.replace(temporary, os.path.realpath(path))  # a link stays a link
     except OSError as error:
-        raise _unwritable(path, error) from error
+        raise unwritable(path, error) from error
 
 
 def _remove(temporary: str) -> None:
@@ -360,7 +379,8 @@ def _remove(temporary: str) -> None:
         os.unlink(temporary)
 
 
-def _unwritable(path: StrPath, error: OSError) -> SepTfError:
+def unwritable(path: StrPath, error: OSError) -> SepTfError:
+    """The error for the user: which file, and why."""
     reason = error.strerror or "unknown reason"
     if isinstance(error, FileNotFoundError):
         reason = "its folder does not exist"

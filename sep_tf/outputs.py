@@ -12,7 +12,6 @@ import numpy as np
 
 from sep_tf import audio_write, notes, plot
 from sep_tf.config import AudioConfig
-from sep_tf.errors import SepTfError
 from sep_tf.world import VocoderFeatures
 
 AUDIO = AudioConfig()
@@ -129,17 +128,20 @@ class Spool:
         try:
             self._file = tempfile.TemporaryFile(dir=folder, prefix=".sep-tf-")
         except OSError as error:
-            raise SepTfError(f"{path}: cannot be written: {error.strerror}") from error
-        self._frames = 0
+            raise audio_write.unwritable(path, error) from error
+        self._path, self._frames = path, 0
 
     def close(self) -> None:
         """Forgets them."""
-        self._file.close()
+        audio_write.forget(self._file)
 
     def add(self, features: VocoderFeatures) -> None:
         """Appends frames."""
         row = [features.stacked, features.f0[:, None], features.voiced[:, None]]
-        self._file.write(np.concatenate(row, axis=1).astype(np.float32).tobytes())
+        try:
+            self._file.write(np.concatenate(row, axis=1).astype(np.float32).tobytes())
+        except OSError as error:
+            raise audio_write.unwritable(self._path, error) from error
         self._frames += len(features)
 
     def write(self, path: StrPath) -> None:

@@ -250,12 +250,6 @@ def test_bad_flags(capfd, monkeypatch, here, argv, words):
     assert words in fails(capfd, "extract", *argv)
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
-def test_a_folder_without_permission(capfd):
-    os.mkdir("closed", 0o500)
-    assert "permission denied" in fails(capfd, "extract", "song.wav", "--output=closed/out.wav")
-
-
 def test_weights_that_do_not_fit_fail_once(capfd):
     CopyingSeparator.fails_with = ModelError("weights of another model")
     song("other.wav")
