@@ -18,7 +18,6 @@ import functools
 import math
 
 import numpy as np
-import pyworld
 
 from sep_tf import framing, world
 from sep_tf.config import AudioConfig
@@ -186,6 +185,23 @@ def analyse_voice(
         import soxr
 
         samples = soxr.resample(samples, sample_rate, config.sample_rate)
+    return _analyse(samples, config)[0]
+
+
+def analyse_reference(
+    audio: np.ndarray, config: AudioConfig = AUDIO
+) -> tuple[Analysis, world.VocoderFeatures]:
+    """`analyse_voice` and `world.analyse` of a voice [samples] at 32 kHz, for the cost of one."""
+    samples = np.ascontiguousarray(audio, np.float64)
+    analysis, envelope = _analyse(samples, config, coded=True)
+    features = world.features_of(envelope, analysis.aperiodicity, analysis.f0)
+    return analysis, features
+
+
+def _analyse(
+    samples: np.ndarray, config: AudioConfig, coded: bool = False
+) -> tuple[Analysis, np.ndarray]:
+    """The analysis, and, if `coded`, the coded envelope [T, 60], else [0, 60]."""
     f0 = audible_f0(samples, config)
     times = np.arange(len(f0)) * (config.hop_length / config.sample_rate)
     voiced = f0 > 0
@@ -193,18 +209,18 @@ def analyse_voice(
     sung_db = level_db[voiced]
     lowest = np.mean(10.0 ** ((sung_db + FLOOR_DB) / 10.0)) if sung_db.size else 0.0
     floors = (max(lowest, _POWER_GUARD), _POWER_GUARD)
-    cepstra, aperiodicity = [], []
+    cepstra, aperiodicity, envelope = [], [], [np.zeros((0, config.envelope_size))]
     # In blocks: the envelopes of a whole song, 8 kB a frame, would take hundreds of megabytes.
     for start in range(0, len(f0), _BLOCK_FRAMES):
         block = slice(start, start + _BLOCK_FRAMES)
-        where = (samples, f0[block], times[block], config.sample_rate)
-        power = pyworld.cheaptrick(*where, fft_size=config.world_fft_length)
+        power, bands = world.spectra(samples, f0[block], times[block], config)
         cepstra.append([mel_cepstrum(np.maximum(power, floor)) for floor in floors])
-        share = pyworld.d4c(*where, fft_size=config.world_fft_length)
-        aperiodicity.append(pyworld.code_aperiodicity(share, config.sample_rate))
+        aperiodicity.append(bands)
+        if coded:
+            envelope.append(world.code_envelope(power, config))
     floored, unfloored = (np.concatenate(blocks) for blocks in zip(*cepstra, strict=True))
-    coded = np.minimum(np.concatenate(aperiodicity), 0.0)
-    return Analysis(f0, voiced, floored, unfloored, coded, level_db)
+    found = Analysis(f0, voiced, floored, unfloored, np.concatenate(aperiodicity), level_db)
+    return found, np.concatenate(envelope)
 
 
 def audible_f0(samples: np.ndarray, config: AudioConfig = AUDIO) -> np.ndarray:

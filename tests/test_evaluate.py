@@ -14,6 +14,7 @@ from sep_tf import cli, world
 from sep_tf.errors import DataError, ModelError
 from sep_tf.evaluation import songs as songs_module
 from sep_tf.evaluation import systems
+from sep_tf.runtimes import ModelInfo
 
 for _package in ("matplotlib", "mir_eval", "pystoi", "scipy"):
     pytest.importorskip(_package)
@@ -388,31 +389,29 @@ def test_missing_audio_is_named_before_any_work(songs, tmp_path, capsys):
 
 
 def test_models_that_know_singers_sing_as_target_own_or_given(songs, monkeypatch):
-    asked = []
+    loaded = []
+    info = ModelInfo("sdn", {}, 32, 128, singers=("x", "z"))
 
-    class Knows:
-        system = "sdn"
+    def load(model, runtime):
+        loaded.append(types.SimpleNamespace(info=info))
+        return loaded[-1]
 
-        @classmethod
-        def from_pretrained(cls, model, runtime="auto", singer=None):
-            asked.append(singer)
-            if singer not in ("x", "z"):
-                raise ModelError(f"{model} does not know {singer}, expected one of: x, z")
-            return cls()
-
-        def load(self):
-            pass
-
-    info = types.SimpleNamespace(singers=("x", "z"))
+    monkeypatch.setattr("sep_tf.runtimes.find", lambda *_: ("litert", None))
     monkeypatch.setattr("sep_tf.runtimes.describe", lambda model, runtime: info)
-    monkeypatch.setattr("sep_tf.separator.Separator", Knows)
+    monkeypatch.setattr("sep_tf.runtimes.load", load)
     monkeypatch.setattr(systems, "_digest", lambda model, runtime: "model")
+    sung = []
+    monkeypatch.setattr(systems, "_estimator", lambda s: lambda song: sung.append(s._wishes.inputs))
     items = songs_module.select(str(songs / "test.csv"), "test", None)
-    with pytest.raises(ModelError, match=r"system s, song two: .*; choose one by --singer"):
+    with pytest.raises(ModelError, match=r"system s, song two: .*'y'.*; choose one by --singer"):
         systems.build({"s": "s.tflite"}, "auto", items)
-    asked.clear()
     (system,) = systems.build({"s": "s.tflite"}, "auto", items, "z")
-    assert asked == ["z"] and system.identity(items[0]) == "model z"
-    target = [dataclasses.replace(items[1], target_singer="x")]
+    assert system.identity(items[0]) == "model z"
+    target = [items[0], dataclasses.replace(items[1], target_singer="z")]
+    loaded.clear()
     (system,) = systems.build({"s": "s.tflite"}, "auto", target)
-    assert system.identity(target[0]) == "model x"
+    assert len(loaded) == 1  # one network for all singers
+    assert [system.identity(item) for item in target] == ["model x", "model z"]
+    for item in target:
+        system.estimate(types.SimpleNamespace(item=item))
+    assert sung == [{"singer": 0}, {"singer": 1}]

@@ -8,7 +8,7 @@ import pyworld
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sep_tf import world
+from sep_tf import synthesis, world
 from sep_tf.world import VocoderFeatures
 
 RATE, HOP = 32_000, 160
@@ -306,13 +306,13 @@ def test_segments_that_meet_in_gaps_sound_like_one_call(phrases):
 
 @pytest.mark.parametrize("f0", [220.0, 517.0])
 def test_a_held_note_has_no_seams(f0, monkeypatch):
-    monkeypatch.setattr(world, "MAX_SEGMENT_SECONDS", 4.0)
+    monkeypatch.setattr(synthesis, "MAX_SEGMENT_SECONDS", 4.0)
     assert_seamless(note(9.0, f0))
 
 
 def test_pulses_after_a_gap_still_meet(monkeypatch):
     # The phase runs on through unvoiced frames, at WORLD's own rate.
-    monkeypatch.setattr(world, "MAX_SEGMENT_SECONDS", 4.0)
+    monkeypatch.setattr(synthesis, "MAX_SEGMENT_SECONDS", 4.0)
     features = note(7.0, 150.0, gaps=(0.5,))
     found, expected = stream(features, []), in_one_call(features)
     later = slice(3 * RATE, 6 * RATE)
@@ -346,7 +346,7 @@ def assert_seamless(features: VocoderFeatures) -> None:
 
 
 def test_how_features_arrive_does_not_change_the_voice(monkeypatch):
-    monkeypatch.setattr(world, "MAX_SEGMENT_SECONDS", 1.5)
+    monkeypatch.setattr(synthesis, "MAX_SEGMENT_SECONDS", 1.5)
     phrases = note(4.0, gaps=(0.5, 1.1))
     whole = stream(phrases, [])
     rng = np.random.default_rng(0)

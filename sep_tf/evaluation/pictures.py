@@ -48,20 +48,23 @@ def draw_songs(
         signals = {
             name: audio_io.read(evaluation.audio_path(item, name), SAMPLE_RATE)[0] for name in shown
         }
+        contours = {"reference": evaluation.reference_f0(item)}
+        voices = [name for name in names if name != "mixture"]
+        contours |= {name: np.load(evaluation.f0_path(item, name)) for name in voices}
         found = next(s for s in whole(scores) if (s.song_id, s.system) == (identity, ranked_by))
         title = f"{identity}: {chosen[identity]} of {ranked_by}, MCD {found.mcd_db:.2f} dB"
         file = Path("plots") / f"song-{item.file_name}.png"
-        plots.song(evaluation.folder / file, title, *_with_contours(signals))
+        plots.song(evaluation.folder / file, title, *_shown(signals, contours))
         pictures[identity] = file.as_posix()
     return pictures
 
 
-def _with_contours(
-    signals: dict[str, np.ndarray],
+def _shown(
+    signals: dict[str, np.ndarray], contours: dict[str, np.ndarray]
 ) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
-    """The part of the signals that is shown, with harvest's f0 of the voices in it."""
+    """The part of signals and contours that is drawn: where the reference is loudest."""
+    hop = world.AUDIO.hop_length
     length = round(plots.SHOWN_SECONDS * SAMPLE_RATE)
     start, stop = plots.loudest_part(signals["reference"], length)
     parts = {name: audio[start:stop] for name, audio in signals.items()}
-    voices = {name: audio for name, audio in parts.items() if name != "mixture"}
-    return parts, {name: world.estimate_f0(audio) for name, audio in voices.items()}
+    return parts, {name: f0[start // hop : stop // hop + 1] for name, f0 in contours.items()}

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from sep_tf import audio_io, metrics, pitch, world
+from sep_tf.errors import SepTfError
 from sep_tf.evaluation import measures
 from sep_tf.evaluation.scores import WHOLE, Score
 from sep_tf.evaluation.songs import SAMPLE_RATE, Item, Song
@@ -48,9 +49,10 @@ class Options:
 class Evaluation:
     """Scores, analyses and audio of an output folder.
 
-    `scores/SONG/SYSTEM.json` holds what is done; a second run takes what still fits. `analyses/`
-    holds the references' WORLD analyses. `audio/SYSTEM/SONG.flac` is for listening: 16 bit, clips
-    of one song with one gain. Other tools can be run on `audio/mixture/*.flac`.
+    `scores/SONG/SYSTEM.json` holds what is done, SYSTEM.f0.npy beside it the f0 of the voice; a
+    second run takes what still fits. `analyses/` holds the references' WORLD analyses.
+    `audio/SYSTEM/SONG.flac` is for listening: 16 bit, clips of one song with one gain. Other tools
+    can be run on `audio/mixture/*.flac`.
     """
 
     def __init__(self, folder: Path, options: Options, keep_audio: bool = True) -> None:
@@ -73,10 +75,14 @@ class Evaluation:
             desc="measuring", unit="voice", total=len(items) * len(systems), disable=None
         ) as bar:
             try:
-                waiting = [pool.submit(self.score_song, i, systems, bar.update) for i in items]
-                for future in futures.as_completed(waiting):
+                # The longest first: no thread is to begin it when the others are done.
+                order = sorted(range(len(items)), key=lambda n: -_seconds(items[n]))
+                waiting = {
+                    n: pool.submit(self.score_song, items[n], systems, bar.update) for n in order
+                }
+                for future in futures.as_completed(waiting.values()):
                     future.result()
-                return [score for future in waiting for score in future.result()]
+                return [score for n in range(len(items)) for score in waiting[n].result()]
             finally:
                 pool.shutdown(wait=True, cancel_futures=True)
 
@@ -101,8 +107,23 @@ class Evaluation:
         """Where a system's voice is, or the "mixture" and the "reference"."""
         return self.folder / "audio" / name / f"{item.file_name}{AUDIO_SUFFIX}"
 
+    def f0_path(self, item: Item, name: str) -> Path:
+        """Where the f0 of a system's voice is, as harvest hears it: [T] Hz, 0 where unvoiced."""
+        return self.folder / "scores" / item.file_name / f"{name}.f0.npy"
+
+    def reference_f0(self, item: Item) -> np.ndarray:
+        """f0 of the true voice, [T] Hz, once its song has been scored."""
+        with np.load(self.analysis_path(item, "raw")) as stored:
+            return stored["f0"]
+
+    def analysis_path(self, item: Item, kind: str) -> Path:
+        """Where the analysis of the reference is, "raw" or "world"."""
+        return self.folder / "analyses" / f"{item.file_name}.{kind}.npz"
+
     def _has_audio(self, item: Item, name: str) -> bool:
+        """Whether everything is there that an index.html with audio needs."""
         wanted = [self.audio_path(item, n) for n in (name, "mixture", "reference")]
+        wanted += [self.f0_path(item, name), self.analysis_path(item, "raw")]
         return not self.keep_audio or all(path.is_file() for path in wanted)
 
     def _key(self, item: Item, system: System) -> str:
@@ -115,6 +136,13 @@ class Evaluation:
             item.target_singer, "" if target is None else target.tobytes().hex(),
         ]  # fmt: skip
         return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+
+
+def _seconds(item: Item) -> float:
+    try:
+        return audio_io.probe(item.row.vocals).duration
+    except SepTfError:  # raised again, with the row, when its turn comes
+        return 0.0
 
 
 def song_key(item: Item) -> str:
@@ -149,10 +177,12 @@ class _Judge:
 
     def __init__(self, song: Song, evaluation: Evaluation) -> None:
         self.song, self.evaluation, self.options = song, evaluation, evaluation.options
-        self.raw = self._analysis("raw", lambda: song.voice)
+        self.raw = self._analysis("raw", song.analyse)
         song.f0 = self.raw.f0
         # Its own f0 and voicing are an estimate of the raw vocal's, which are the truth.
-        self.resynthesised = self._analysis("world", lambda: song.resynthesis)
+        self.resynthesised = self._analysis(
+            "world", lambda: metrics.analyse_voice(song.resynthesis)
+        )
         self.world = dataclasses.replace(self.resynthesised, f0=self.raw.f0, voiced=self.raw.voiced)
         is_raw = self.options.reference == "raw"
         self.truth = self.raw if is_raw else self.world
@@ -162,17 +192,17 @@ class _Judge:
             for name, audio in (("mixture", song.mixture), ("reference", self.reference_audio)):
                 self._save(name, audio)
 
-    def _analysis(self, kind: str, audio: Callable[[], np.ndarray]) -> Analysis:
+    def _analysis(self, kind: str, analyse: Callable[[], Analysis]) -> Analysis:
         """An analysis of the reference, kept in the output folder for later runs."""
         key = hashlib.sha256(f"{VERSION} {song_key(self.song.item)}".encode()).hexdigest()
-        path = self.evaluation.folder / "analyses" / f"{self.song.item.file_name}.{kind}.npz"
+        path = self.evaluation.analysis_path(self.song.item, kind)
         try:
             with np.load(path) as stored:
                 if str(stored["key"]) == key:
                     return Analysis(*(stored[name] for name in _CACHED))
         except (OSError, ValueError, KeyError):
             pass  # made anew: nothing is lost
-        analysis = metrics.analyse_voice(audio())
+        analysis = analyse()
         path.parent.mkdir(parents=True, exist_ok=True)
         with audio_io.replacing(path) as partial, open(partial, "wb") as file:
             np.savez(file, key=key, **{name: getattr(analysis, name) for name in _CACHED})
@@ -185,6 +215,12 @@ class _Judge:
         path.parent.mkdir(parents=True, exist_ok=True)
         with audio_io.Writer(path, SAMPLE_RATE, 1, "PCM_16") as writer:
             writer.write(np.clip(gain * audio, -1.0, 1.0).astype(np.float32))
+
+    def _keep_f0(self, name: str, f0: np.ndarray) -> None:
+        path = self.evaluation.f0_path(self.song.item, name)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with audio_io.replacing(path) as partial, open(partial, "wb") as file:
+            np.save(file, f0.astype(np.float32))
 
     def code(self, voice: np.ndarray) -> np.ndarray:
         """Content code of a voice over the song's own backing: what the encoder was trained on."""
@@ -199,6 +235,7 @@ class _Judge:
             heard = self.resynthesised
         else:
             heard = metrics.analyse_voice(estimate.audio)
+        self._keep_f0(system.name, heard.f0)
         compared = _Comparison(self, system.name, estimate, heard)
         n_frames = len(self.raw)
         scores = [compared.score(WHOLE, slice(0, n_frames))]

@@ -52,12 +52,17 @@ class Song:
       f0: of the true voice, [T] Hz, once it is known.
     """
 
+    f0: np.ndarray | None = None
+
     def __init__(self, item: Item) -> None:
         """Reads the audio; see `load_song`."""
         self.item = item
-        # The true voice's, [T] Hz, if it has been analysed already.
-        self.f0: np.ndarray | None = None
         self.mixture, self.voice = load_song(item.row)
+
+    def analyse(self) -> metrics.Analysis:
+        """The true voice's analysis; its features, which come with it, are kept."""
+        analysis, self.features = metrics.analyse_reference(self.voice)
+        return analysis
 
     @functools.cached_property
     def features(self) -> world.VocoderFeatures:

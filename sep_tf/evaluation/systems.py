@@ -144,16 +144,21 @@ def _singing_as(
     def who(item: Item) -> str:
         return singer or item.target_singer or item.row.singer
 
-    separators: dict[str, Separator] = {}
+    from sep_tf.separator import Separator
+
+    loaded = _load(model, runtime)
+    estimators: dict[str, Callable[[Song], Estimate]] = {}
     for item in items:
-        if who(item) not in separators:
-            try:
-                separators[who(item)] = _loaded(model, runtime, who(item))
-            except ModelError as error:
-                raise ModelError(
-                    f"system {name}, song {item.row.song_id}: {error}; choose one by --singer"
-                ) from error
-    estimators = {known_as: _estimator(s) for known_as, s in separators.items()}
+        if who(item) in estimators:
+            continue
+        separator = Separator.from_pretrained(model, runtime=runtime, singer=who(item))
+        try:
+            separator.use(loaded)
+        except ModelError as error:
+            raise ModelError(
+                f"system {name}, song {item.row.song_id}: {error}; choose one by --singer"
+            ) from error
+        estimators[who(item)] = _estimator(separator)
     return System(
         name,
         lambda song: estimators[who(song.item)](song),
@@ -165,11 +170,16 @@ def _upper_bound(song: Song) -> Estimate:
     return Estimate(song.resynthesis, song.features.f0, song.features.voiced)
 
 
-def _loaded(model: str, runtime: str, singer: str | None = None) -> "Separator":
+def _load(model: str, runtime: str) -> runtimes.Runtime:
+    cli.quiet_tensorflow()
+    with cli.quiet_native_log():
+        return runtimes.load(model, runtime)
+
+
+def _loaded(model: str, runtime: str) -> "Separator":
     from sep_tf.separator import Separator
 
-    wishes = {} if singer is None else {"singer": singer}
-    separator = Separator.from_pretrained(model, runtime=runtime, **wishes)
+    separator = Separator.from_pretrained(model, runtime=runtime)
     cli.quiet_tensorflow()
     with cli.quiet_native_log():
         separator.load()
