@@ -29,7 +29,6 @@ EXTRAS = {
         "audiomentations>=0.40",
         # The compressor of audiomentations.
         "numpy-audio-limiter>=0.1",
-        "mirdata>=0.3.9",
         "musdb>=0.4.2",
         "pyyaml>=6.0",
     ],

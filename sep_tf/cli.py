@@ -53,6 +53,8 @@ _EXTRAS = {
     "pystoi": "eval",
     "scipy": "eval",
     "apache_beam": "data",
+    "audiomentations": "data",
+    "musdb": "data",
     "yaml": "data",
 }
 

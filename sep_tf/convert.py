@@ -197,8 +197,8 @@ def main(args: list[str]) -> int:
             runtime = runtimes.load(FLAGS.model, FLAGS.runtime)
         if runtime.info.system != "autovc":
             raise ModelError(f"{FLAGS.model}: a model of system {runtime.info.system}, not autovc")
-        target = runtime.info.singer(FLAGS.singer)
-        source = runtime.info.singer(FLAGS.source) if FLAGS.source else -1
+        target = runtime.info.singer(FLAGS.singer, FLAGS.model)
+        source = runtime.info.singer(FLAGS.source, FLAGS.model) if FLAGS.source else -1
 
         def work(job: jobs.Job, progress: jobs.Progress | None):
             return convert_file(

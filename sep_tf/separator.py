@@ -138,7 +138,7 @@ class Separator:
         if info.singers and self._singer is None:
             raise ModelError(f"{self._model} needs a singer, one of: {', '.join(info.singers)}")
         if self._singer is not None:
-            inputs["singer"] = info.singer(self._singer)
+            inputs["singer"] = info.singer(self._singer, self._model)
         self._wishes = dataclasses.replace(wishes, inputs=inputs)
 
     def analyse(

@@ -117,4 +117,4 @@ def test_through_the_network(tmp_path, capsys):
     assert np.abs(found["ann", ".tflite"] - found["ben", ".tflite"]).max() > 0.05
     capsys.readouterr()
     line = harness.one_line_error(convert.run, [*argv, "--singer=zoe"], capsys)
-    assert "unknown singer 'zoe'" in line and "ann, ben" in line
+    assert f"{tmp_path / 'autovc.tflite'}: unknown singer 'zoe'" in line and "ann, ben" in line

@@ -2,6 +2,7 @@
 
 import importlib
 import os
+import shutil
 import subprocess
 import sys
 
@@ -111,11 +112,93 @@ def test_a_folder_that_is_something_else(name, run_on, tmp_path, capsys):
     assert "Layout" in module.__doc__
 
 
-def test_packed_stems_are_told_how_to_unpack(run_on, tmp_path, capsys):
-    (tmp_path / "root/train").mkdir(parents=True)
-    (tmp_path / "root/train/A - One.stem.mp4").touch()
+needs_ffmpeg = pytest.mark.skipif(
+    not shutil.which("ffmpeg"), reason="needs ffmpeg, which musdb reads compressed stems with"
+)
+STEMS = ("mixture", "drums", "bass", "other", "vocals")
+
+
+def pack(folder, streams=STEMS):
+    """A song of HQ as one file of streams, without loss; the folder goes."""
+    command = ["ffmpeg", "-v", "error"]
+    for stem in streams:
+        command += ["-i", folder / f"{stem}.wav"]
+    for number in range(len(streams)):
+        command += ["-map", f"{number}:a"]
+    path = folder.with_name(f"{folder.name}.stem.mp4")
+    subprocess.run([*command, "-c:a", "alac", path], check=True)
+    shutil.rmtree(folder)
+    return path
+
+
+@needs_ffmpeg
+def test_compressed_stems_are_read_by_musdb(run_on, tmp_path):
+    """The rows of HQ, and the samples of its files."""
+    root = tmp_path / "root"
+    TREES["musdb18"].make(root)
+    _, plain = run_on("musdb18")
+    kept = {
+        song: [soundfile.read(p, dtype="float32")[0] for p in (row.vocals, row.backing)]
+        for song, row in plain.items()
+    }
+    shutil.rmtree(tmp_path / "out")
+    for folder in list(root.glob("*/*")):
+        pack(folder)
+    code, rows = run_on("musdb18")
+    assert code == 0 and rows.keys() == plain.keys()
+    for song, row in rows.items():
+        assert (row.singer, row.split) == (plain[song].singer, plain[song].split)
+        for path, expected in zip((row.vocals, row.backing), kept[song], strict=True):
+            assert path.is_relative_to(tmp_path / "out")
+            found, rate = soundfile.read(path, dtype="float32")
+            mono = expected.mean(axis=1) if expected.ndim == 2 else expected
+            assert rate == 44_100
+            np.testing.assert_allclose(found, mono, atol=1e-6)
+
+
+@needs_ffmpeg
+def test_compressed_stems_that_are_damaged(run_on, tmp_path, capsys):
+    root = tmp_path / "root"
+    TREES["musdb18"].make(root)
+    cut = pack(root / "train/A - One")
+    cut.write_bytes(cut.read_bytes()[:2000])
+    few = pack(root / "train/B & C - Two", STEMS[:4])
+    fail = lambda flags: run_on("musdb18", *flags)[0]  # noqa: E731
+    assert f"{cut}: ffmpeg cannot read it" in harness.one_line_error(fail, [], capsys)
+    code, rows = run_on("musdb18", "--skip_bad")
+    err = capsys.readouterr().err
+    assert code == 0 and set(rows) == {"musdb18/D - Three"}
+    assert str(cut) in err and f"{few}: has 4 streams, not 5" in err
+    made = [p.name for p in (tmp_path / "out").rglob("*") if p.is_file()]
+    assert sorted(made) == ["D - Three.wav", "m.csv"]
+
+
+@needs_ffmpeg
+def test_compressed_stems_that_end_early(run_on, tmp_path, capsys):
+    """What ffmpeg leaves out without a word is found: the header says how long streams are."""
+    for stem in STEMS:
+        wav(tmp_path / f"root/train/A - One/{stem}.wav", 2, 60_000, 44_100)
+    (tmp_path / "root/test").mkdir()
+    path = pack(tmp_path / "root/train/A - One")
+    data = bytearray(path.read_bytes())
+    at = data.index(b"mdat")
+    data[at + 4 + 150_000 : data.index(b"moov") - 4] = bytes(
+        data.index(b"moov") - 4 - (at + 4 + 150_000)
+    )
+    path.write_bytes(data)
     line = harness.one_line_error(lambda flags: run_on("musdb18", *flags)[0], [], capsys)
-    assert "musdbconvert" in line and "MUSDB18-HQ" in line and "A - One.stem.mp4" in line
+    assert f"{path}: ends within its" in line and "--skip_bad" in line
+
+
+def test_compressed_stems_without_ffmpeg(run_on, tmp_path, capsys, monkeypatch):
+    pytest.importorskip("musdb", reason="needs the extra data")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    for part in ("train", "test"):
+        (tmp_path / "root" / part).mkdir(parents=True)
+    path = tmp_path / "root/train/A - One.stem.mp4"
+    path.write_bytes(b"no audio")
+    line = harness.one_line_error(lambda flags: run_on("musdb18", *flags)[0], [], capsys)
+    assert str(path) in line and "need ffmpeg" in line
 
 
 def test_musdb_keeps_its_own_test_split(run_on, tmp_path):

@@ -1,9 +1,6 @@
 """The pipeline: mixtures, targets that follow the gain, order that can be resumed, bad shards."""
 
-import dataclasses
-import json
 import math
-import shutil
 
 import numpy as np
 import pytest
@@ -13,9 +10,8 @@ from hypothesis import strategies as st
 
 from sep_tf import spectrogram, world
 from sep_tf.config import AugmentConfig, RecordConfig
-from sep_tf.errors import DataError
 from tests import harness
-from tfrecords import augment, cutting, dataset, schema
+from tfrecords import cutting, dataset, schema
 
 HOP, MARGIN = 160, RecordConfig().margin
 FRAMES = 64
@@ -218,81 +214,6 @@ def test_spectrograms_are_those_of_the_mixture_and_of_the_voice_in_it(records):
             assert expected.max() > 10
 
 
-@pytest.fixture
-def options(monkeypatch):
-    # Filling the real buffer takes longer than everything else here.
-    monkeypatch.setattr(dataset, "_SHUFFLE_RECORDS", 6)
-    return dataset.PhraseOptions(batch_size=3, phrase_frames=32, seed=5)
-
-
-def take(corpus, options, skip=0, count=1):
-    batches = dataset.phrases(corpus.records, options, skip).take(count)
-    return [{name: value.numpy() for name, value in batch.items()} for batch in batches]
-
-
-def test_batches_are_a_function_of_the_seed_and_can_be_resumed(corpus, options):
-    batches = take(corpus, options, count=5)
-    for skip in (0, 3):
-        (again,) = take(corpus, options, skip=skip)
-        harness.assert_same(again, batches[skip], rtol=0, atol=0)
-    assert not np.array_equal(batches[0]["magnitude"], batches[1]["magnitude"])
-    tf.random.set_seed(0)  # A program's own seed is another matter.
-    skipped = next(iter(dataset.phrases(corpus.records, options).skip(3)))
-    harness.assert_same({k: v.numpy() for k, v in skipped.items()}, batches[3], rtol=0, atol=0)
-    (other,) = take(corpus, dataclasses.replace(options, seed=6))
-    assert not np.array_equal(other["magnitude"], batches[0]["magnitude"])
-
-
-def test_a_start_far_from_the_first_batch_is_the_same_example(corpus, options, monkeypatch):
-    """Beyond several blocks and rounds of the records, altered in every way."""
-    monkeypatch.setattr(dataset, "_BLOCK_FRAMES", 512)
-    monkeypatch.setattr(dataset, "_BLOCK_EXAMPLES", 16)
-    altered = AugmentConfig(
-        altered=0.7, speed=(0.8, 1.2), backing_speed=(0.9, 1.3), vocals_eq_db=2.0,
-        backing_eq_db=3.0, reverb=0.5,
-    )  # fmt: skip
-    options = dataclasses.replace(options, augment=altered, debug=True)
-    whole = take(corpus, options, count=31)
-    for first in (7, 30):
-        (again,) = take(corpus, options, first)
-        # Batches of other rows are summed up in another order by the processor.
-        harness.assert_same(again, whole[first], rtol=1e-5, atol=1e-5)
-    starts = {batch["f0"][0].tobytes() for batch in whole}
-    assert len(starts) > 25
-
-
-def test_records_may_lie_on_another_file_system(corpus, options):
-    for path in corpus.records.iterdir():
-        with tf.io.gfile.GFile(f"ram://far/records/{path.name}", "wb") as file:
-            file.write(path.read_bytes())
-    near = take(corpus, options)
-    far = dataset.phrases("ram://far/records", options).take(1)
-    for batch in far:
-        harness.assert_same({k: v.numpy() for k, v in batch.items()}, near[0], rtol=0, atol=0)
-    with pytest.raises(DataError, match="ram://nowhere is no data set"):
-        dataset.phrases("ram://nowhere", options)
-
-
-def test_masks_silence_a_band_and_a_stretch_of_the_mixture(corpus, options):
-    """No wider than asked for, of the mixture's spectrograms alone; fades are of the music."""
-    names = ("magnitude", "voice_magnitude", "magnitude_4096/2")
-    fixed = dataclasses.replace(levels(), backing_free=1.0)
-    options = dataclasses.replace(options, batch_size=12, spectrograms=names, augment=fixed)
-    masked = dataclasses.replace(fixed, freq_mask=2000.0, time_mask=0.05)
-    (plain,) = take(corpus, options)
-    (found,) = take(corpus, dataclasses.replace(options, augment=masked))
-    np.testing.assert_array_equal(found["voice_magnitude"], plain["voice_magnitude"])
-    np.testing.assert_array_equal(found["features"], plain["features"])
-    for name, bins, frames in (("magnitude", 64, 10), ("magnitude_4096/2", 256, 5)):
-        changed = found[name] != plain[name]
-        assert np.all(found[name][changed] == 0.0)
-        bands, stretches = changed.all(axis=1).sum(axis=1), changed.all(axis=2).sum(axis=1)
-        assert bins / 2 < bands.max() <= bins and len(set(bands)) > 3
-        assert 1 < stretches.max() <= frames
-        rest = changed & ~changed.all(axis=1, keepdims=True) & ~changed.all(axis=2, keepdims=True)
-        assert not rest.any()
-
-
 def test_fades_are_of_the_music_alone(records):
     voice, music = records["ann-solo", 0], records["band-1", 0]
     plain, faded = mix(voice, music), mix(voice, music, config=levels(fade=0.1))
@@ -307,64 +228,7 @@ def test_fades_are_of_the_music_alone(records):
     assert np.all(np.diff(curve[:rising]) > -1e-3)
 
 
-def test_values_that_are_not_finite_are_named_in_debug(corpus, options, monkeypatch):
-    mix = augment.mix
-
-    def spoiled(*arguments):
-        made = mix(*arguments)
-        return made | {"f0": made["f0"] / tf.zeros_like(made["f0"])}
-
-    monkeypatch.setattr(augment, "mix", spoiled)
-    take(corpus, options)
-    with pytest.raises(tf.errors.InvalidArgumentError, match="f0 is not finite in a batch of"):
-        take(corpus, dataclasses.replace(options, debug=True))
-
-
-@pytest.mark.parametrize("workers", [2, 3])
-def test_workers_share_the_batches_of_one(corpus, options, workers):
-    options = dataclasses.replace(options, batch_size=6)
-    whole = take(corpus, options, count=2)
-    shares = [
-        take(corpus, dataclasses.replace(options, shard=(worker, workers)), count=2)
-        for worker in range(workers)
-    ]
-    for number, batch in enumerate(whole):
-        joined = {name: np.concatenate([share[number][name] for share in shares]) for name in batch}
-        harness.assert_same(joined, batch, rtol=0, atol=1e-6)
-
-
-def test_workers_that_cannot_share_a_batch(corpus, options):
-    with pytest.raises(DataError, match="2 workers cannot share a batch of 3 equally"):
-        dataset.phrases(corpus.records, dataclasses.replace(options, shard=(0, 2)))
-
-
-def test_batches_hold_their_split_only(corpus, options):
-    index = schema.DatasetIndex.load(corpus.records)
-    options = dataclasses.replace(options, spectrograms=("magnitude", "magnitude_4096"))
-    batches = take(corpus, options, count=8)
-    shapes = {
-        "features": (3, 32, 64),
-        "f0": (3, 32),
-        "voiced": (3, 32),
-        "audible": (3, 32),
-        "singer": (3,),
-        "song_index": (3,),
-        "magnitude": (3, 32, 513),
-        "magnitude_4096": (3, 32, 2049),
-    }
-    assert {name: value.shape for name, value in batches[0].items()} == shapes
-    numbers = np.concatenate([batch["song_index"] for batch in batches])
-    assert {index.songs[n] for n in numbers} == {"ann-solo", "ann-short", "ben-both"}
-    for batch in batches:
-        for number, singer in zip(batch["song_index"], batch["singer"], strict=True):
-            assert index.songs[number].startswith(index.singers[singer])
-        assert all(np.isfinite(value).all() for value in batch.values())
-    (valid,) = take(corpus, dataclasses.replace(options, split="validation_unseen"))
-    assert {index.songs[n] for n in valid["song_index"]} == {"cid-valid"}
-    assert set(valid["singer"]) == {-1}
-
-
-def test_the_levels_drawn_stay_in_their_range(corpus, options):
+def test_the_levels_drawn_stay_in_their_range():
     """SNR as drawn: measured on mixtures whose music and voice both sound."""
     augmented = AugmentConfig(vocals_db=(-30.0, -15.0), snr_db=(-6.0, 12.0))
     drawn = cutting.draw(1, 3, 200)
@@ -373,92 +237,3 @@ def test_the_levels_drawn_stay_in_their_range(corpus, options):
     assert np.mean(draws) == pytest.approx(-22.5, abs=1.0)
     assert abs(np.corrcoef(draws, drawn["snr"])[0, 1]) < 0.25
     assert not np.array_equal(drawn["level"], cutting.draw(1, 4, 200)["level"])
-
-
-@pytest.fixture
-def damaged(corpus, tmp_path):
-    return shutil.copytree(corpus.records, tmp_path / "records")
-
-
-@pytest.mark.parametrize("missing", [1, 20_000])
-def test_a_truncated_shard_is_named(damaged, options, missing):
-    shard = max(damaged.glob("train-*"), key=lambda path: path.stat().st_size)
-    content = shard.read_bytes()
-    shard.write_bytes(content[:-missing])
-    for read in (
-        lambda: dataset.phrases(damaged, options),
-        lambda: list(dataset.examples(damaged, "train")),
-    ):
-        with pytest.raises(DataError) as error:
-            read()
-        assert str(shard) in str(error.value)
-    with pytest.raises(DataError, match="truncated"):
-        dataset.phrases(damaged, options)
-
-
-def test_a_shard_that_is_gone(damaged, options):
-    next(damaged.glob("train-*")).unlink()
-    with pytest.raises(DataError, match="'train' records in 1 files, but dataset.json counts 4"):
-        dataset.phrases(damaged, options)
-    for shard in damaged.glob("train-*"):
-        shard.unlink()
-    with pytest.raises(DataError, match="has no 'train' records"):
-        dataset.phrases(damaged, options)
-
-
-def test_a_flipped_bit_is_found(damaged):
-    shard = max(damaged.glob("train-*"), key=lambda path: path.stat().st_size)
-    content = bytearray(shard.read_bytes())
-    content[len(content) // 2] ^= 1
-    shard.write_bytes(content)
-    with pytest.raises(DataError) as error:
-        list(dataset.examples(damaged, "train"))
-    assert str(shard) in str(error.value)
-
-
-@pytest.mark.parametrize(
-    ("change", "words"),
-    [
-        (lambda v: v.update(schema_version=99), "schema version 99"),
-        (lambda v: v["audio"].update(hop_length=320), "other signal constants"),
-        (lambda v: v["record"].update(margin=512), "other record sizes"),
-        (lambda v: v.pop("statistics"), "is damaged"),
-        (lambda v: v.update(mood="sad"), "is damaged"),
-    ],
-)
-def test_another_schema_is_named(damaged, options, change, words):
-    path = damaged / "dataset.json"
-    values = json.loads(path.read_text())
-    change(values)
-    path.write_text(json.dumps(values))
-    with pytest.raises(DataError) as error:
-        dataset.phrases(damaged, options)
-    assert str(path) in str(error.value) and words in str(error.value)
-
-
-@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"\xff\xfe\x00"])
-def test_an_index_that_is_no_json(damaged, content):
-    (damaged / "dataset.json").write_bytes(content)
-    with pytest.raises(DataError) as error:
-        schema.DatasetIndex.load(damaged)
-    assert str(damaged / "dataset.json") in str(error.value)
-
-
-def test_no_data_set_no_split_no_music(corpus, damaged, options, tmp_path):
-    with pytest.raises(DataError, match="is no data set"):
-        dataset.phrases(tmp_path / "nowhere", options)
-    with pytest.raises(DataError, match="has no 'test' records"):
-        dataset.phrases(corpus.records, dataclasses.replace(options, split="test"))
-    index = schema.DatasetIndex.load(damaged)
-    alone = dataclasses.replace(index, counts={"validation": index.counts["validation"]})
-    alone.save(damaged)
-    with pytest.raises(DataError, match="no music to pair 'validation' voices with"):
-        dataset.phrases(damaged, dataclasses.replace(options, split="validation"))
-
-
-def test_whole_songs_alone_are_paired_with_their_own_music(corpus, damaged, options):
-    """Without rows of music: train has a song with a backing of its own."""
-    index = schema.DatasetIndex.load(damaged)
-    dataclasses.replace(index, counts={"train": index.counts["train"]}).save(damaged)
-    batch = next(iter(dataset.phrases(damaged, options)))
-    assert np.isfinite(batch["magnitude"]).all()

@@ -12,8 +12,7 @@ import csv
 import io
 import os
 import sys
-import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from absl import flags
@@ -21,7 +20,7 @@ from absl import flags
 from sep_tf import cli
 from sep_tf.config import AudioConfig, RecordConfig
 from sep_tf.errors import DataError
-from tfrecords import manifest, schema
+from tfrecords import manifest, progress, schema
 
 PROGRAM = cli.Program(
     "build",
@@ -62,9 +61,10 @@ flags.DEFINE_integer(
     flag_values=FLAGS,
 )
 
-Progress = Callable[[int, int], None]
-# Seconds between two looks at how far the workers are.
-_POLL = 1.0
+# Work of a second of music beside that of a second of voice, which is analysed.
+_MUSIC_WORK = 0.05
+# That of a version of a voice: WORLD sings faster than it analyses.
+_VERSION_WORK = 0.3
 
 
 def check_splits(rows: list[manifest.Row]) -> None:
@@ -86,7 +86,7 @@ def build(
     num_shards: int = 8,
     cache_dir: Path | str | None = None,
     workers: int | None = None,
-    progress: Progress | None = None,
+    report: progress.Progress | None = None,
     skip_bad: bool = False,
     beam_flags: Sequence[str] = (),
     sung: int = 0,
@@ -100,7 +100,7 @@ def build(
       num_shards: of each family.
       cache_dir: folder that keeps analyses; None to keep none.
       workers: processes; 1 for this one, None for all cores.
-      progress: called with songs done and songs in all.
+      report: called with songs done, songs in all and the share of the work done.
       skip_bad: leave songs out that fail; else all are tried, and nothing is built.
       beam_flags: Beam's own, such as --runner=FlinkRunner.
       sung: versions of each training voice that are sung again, see `versions`.
@@ -139,10 +139,11 @@ def build(
             )
             for row in rows
         ]
-        with _Watch(f"{partial}/songs", len(names), progress):
-            result = pipeline.run(
-                _longest_first(elements, rows), plan, workers or os.cpu_count() or 1, beam_flags
-            )
+        work = _work(rows, names, more)
+        # Longest first: engines deal them out in turn, and end together.
+        elements.sort(key=lambda element: -work[element["index"]])
+        with progress.Watch(f"{partial}/songs", work, report):
+            result = pipeline.run(elements, plan, workers or os.cpu_count() or 1, beam_flags)
         index = _index(names, singers, result, letters, skip_bad)
         _remove(f"{partial}/songs", f"{partial}/{pipeline.RESULT_NAME}")
         with files.GFile(f"{partial}/{schema.INDEX_NAME}", "w") as file:
@@ -198,19 +199,22 @@ def _write_letters(path: str, failed: list[tuple[str, str]]) -> None:
     songs.write_whole(path, text.getvalue().encode())
 
 
-def _longest_first(elements: list[dict], rows: list[manifest.Row]) -> list[dict]:
-    """Elements by the size of their files: engines deal them out in turn, and end together."""
+def _work(rows: list[manifest.Row], names: list[str], more: dict[str, list]) -> list[float]:
+    """About how much there is to do for each name, by the sizes of files."""
     import tensorflow as tf
 
-    def size(row: manifest.Row) -> int:
-        # Only voices are analysed.
-        path = manifest.location(row.vocals) if row.vocals else None
+    def size(path: Path | None) -> int:
         try:
-            return tf.io.gfile.stat(path).length if path else 0
+            return tf.io.gfile.stat(manifest.location(path)).length if path else 0
         except tf.errors.OpError:
             return 0  # what is wrong with it is said when it is read
 
-    return [elements[i] for i in sorted(range(len(rows)), key=lambda i: -size(rows[i]))]
+    work = {}
+    for row in rows:
+        sung = float(size(row.vocals))
+        work[row.song_id] = sung + _MUSIC_WORK * size(row.backing)
+        work |= {version.song_id: _VERSION_WORK * sung for version in more.get(row.song_id, ())}
+    return [work[name] for name in names]
 
 
 def _move(partial: str, output_dir: str) -> None:
@@ -242,60 +246,31 @@ def _remove(*paths: str) -> None:
             tf.io.gfile.remove(path)
 
 
-class _Watch:
-    """Reports progress while workers anywhere fill a folder with one file a song."""
-
-    def __init__(self, folder: str, total: int, progress: Progress | None) -> None:
-        self._folder, self._total, self._progress = folder, total, progress
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._poll, daemon=True)
-
-    def __enter__(self) -> None:
-        if self._progress:
-            self._thread.start()
-
-    def __exit__(self, kind: type | None, *_: object) -> None:
-        self._stop.set()
-        if self._progress:
-            self._thread.join()
-            if kind is None:
-                self._progress(self._total, self._total)
-
-    def _poll(self) -> None:
-        import tensorflow as tf
-
-        while not self._stop.wait(_POLL):
-            try:
-                names = tf.io.gfile.listdir(self._folder)
-            except tf.errors.OpError:
-                continue  # a file system that is out of reach for a moment
-            self._progress(sum(name.endswith(".tfrecord") for name in names), self._total)
-
-
 def main(args: list[str]) -> int:
     """Checks flags and files, builds, says what was built."""
     PROGRAM.require([], "manifest", "output_dir")
     rows = manifest.read_manifest(FLAGS.manifest)
     if not FLAGS.skip_bad:
         _check_audio(rows)
+    if FLAGS.with_effects:
+        cli.require_packages("audiomentations")
     cli.quiet_tensorflow()
     with cli.quiet_native_log():
         from tfrecords import pipeline
     pipeline.check_flags(args, FLAGS)
     import tensorflow as tf
-    from tqdm import tqdm
 
     # Without a folder for good, analyses are kept until they are in the records.
     cache_dir = FLAGS.cache_dir or f"{FLAGS.output_dir.rstrip('/')}.cache"
     try:
-        with tqdm(total=len(rows), unit="song", disable=None) as bar:
+        with progress.Reporter(PROGRAM.note) as report:
             index = build(
                 rows,
                 FLAGS.output_dir,
                 FLAGS.num_shards,
                 cache_dir,
                 FLAGS.workers,
-                lambda done, total: bar.update(done - bar.n),
+                report,
                 FLAGS.skip_bad,
                 args,
                 FLAGS.sung_again,

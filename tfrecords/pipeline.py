@@ -101,7 +101,7 @@ def analyse(
                 raise failure
             song = song or songs.load_song(row, plan.cache_dir)
             made = versions.make(song, version) if version else song
-        except (ValueError, OSError, MemoryError, ImportError, tf.errors.OpError) as error:
+        except (ValueError, OSError, MemoryError, tf.errors.OpError) as error:
             if song is None:
                 failure = error  # of all its versions
             text = cli.describe(error)

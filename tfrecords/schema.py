@@ -42,6 +42,13 @@ class Statistics:
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "Statistics":
         """From JSON; raises KeyError or TypeError where something is missing or odd."""
+        size = AudioConfig().feature_size
+        for name in ("mean", "std"):
+            found = values[name]
+            if len(found) != size or not all(
+                isinstance(value, float) and math.isfinite(value) for value in found
+            ):
+                raise TypeError(f"'{name}' is not {size} numbers")
         ranges = (tuple(values.get(name, ())) for name in ("minimum", "maximum"))
         voiced = values.get("voiced")
         return cls(
@@ -98,7 +105,9 @@ class DatasetIndex:
             stats = Statistics.from_dict(values.pop("statistics"))
             values = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
             return cls(statistics=stats, **values)
-        except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
+        except KeyError as error:
+            raise DataError(f"{path} lacks {error}; build the records again") from error
+        except (json.JSONDecodeError, UnicodeDecodeError, TypeError) as error:
             raise DataError(f"{path} is damaged: {error}") from error
 
 

@@ -76,16 +76,16 @@ class ModelInfo:
         """Frames of a chunk with its context."""
         return self.chunk_frames + 2 * self.context
 
-    def singer(self, name: str) -> int:
-        """The number of a singer; raises ModelError that lists those there are."""
+    def singer(self, name: str, model: Path | str = "the model") -> int:
+        """The number of a singer; raises ModelError that lists those `model` knows."""
         if name in self.singers:
             return self.singers.index(name)
         if not self.singers:
-            raise ModelError(f"system {self.system} knows no singers, got singer '{name}'")
+            raise ModelError(f"{model}: system {self.system} knows no singers, got singer '{name}'")
         close = difflib.get_close_matches(name, self.singers, n=1)
         hint = f" (did you mean {close[0]}?)" if close else ""
         raise ModelError(
-            f"unknown singer '{name}'{hint}, expected one of: {', '.join(self.singers)}"
+            f"{model}: unknown singer '{name}'{hint}, expected one of: {', '.join(self.singers)}"
         )
 
     def batch(self, inputs: dict[str, Any], frames: int | None) -> dict[str, np.ndarray]:

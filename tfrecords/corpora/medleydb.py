@@ -8,7 +8,8 @@ Licence: CC BY-NC-SA 4.0. Layout, of each <song> of Audio/ (or V1/, V2/):
     <song>/<song>_STEMS/<song>_STEM_01.wav
     <song>/<song>_RAW/<song>_RAW_01_01.wav
 
-Where the metadata come separately (version 2), put each file into its song's folder.
+Where the metadata come separately (version 2), put each file into its song's folder. They are read
+here: mirdata's loaders list mixes with melodies and 103 single stems, no raw tracks and no bleed.
 
     python -m tfrecords.corpora.medleydb --root=MedleyDB --output=manifest.csv
 

@@ -2,55 +2,104 @@
 
 Get it: https://doi.org/10.5281/zenodo.3338373 (HQ, wav), https://doi.org/10.5281/zenodo.1117372
 (compressed stems). Licence: for education only, the songs keep licences of their own, many of them
-CC BY-NC-SA. Layout of HQ:
+CC BY-NC-SA. Layout of HQ, and of compressed stems, five streams in a file:
 
     {train,test}/<artist> - <title>/{mixture,drums,bass,other,vocals}.wav
-
-The compressed stems are MP4 with five streams in a file. `musdbconvert` of the package `musdb`
-unpacks them, with ffmpeg, into the layout above: that is what is read here.
+    {train,test}/<artist> - <title>.stem.mp4
 
     python -m tfrecords.corpora.musdb18 --root=musdb18hq --output=manifest.csv
 
+Compressed stems are read by the package `musdb`, which needs ffmpeg. HQ is read without either.
+
 The vocals are mixed stems, with effects and often several voices: not the dry solo voice that the
-other corpora have. The backing is the sum of the other stems, made as a file. Its own test folder
-is the test split. 46 of the songs are in MedleyDB too: use one of the two.
+other corpora have. The backing is the sum of the other stems, made as a file; of compressed stems
+the vocals are made as a file too. Its own test folder is the test split. 46 of the songs are in
+MedleyDB too: use one of the two.
 """
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import numpy as np
+import soundfile
+
+from sep_tf import audio_io, cli
 from sep_tf.errors import DataError
 from tfrecords.corpora import scan
 from tfrecords.corpora.splits import Track
 
 _BACKING = ("drums", "bass", "other")
+_PACKED = ".stem.mp4"
+# A stream may lack samples of its last AAC frames.
+_SPARE = 4096
 
 
 def tracks(root: Path, reading: scan.Scan) -> Iterator[Track]:
-    """Tracks of both folders; raises DataError for compressed stems."""
+    """Tracks of both folders, of folders and of compressed stems."""
     for part in ("train", "test"):
         folder = scan.need_folder(root, part)
-        if packed := sorted(folder.glob("*.stem.mp4")):
-            raise DataError(
-                f"{packed[0]}: compressed stems; unpack them with `musdbconvert {root} OUT` "
-                "(pip install musdb, needs ffmpeg), or use MUSDB18-HQ"
-            )
+        packed = sorted(folder.glob(f"*{_PACKED}"))
+        split = "test" if part == "test" else None
 
-        def song(path: Path, part: str = part) -> Track:
-            artist, dash, _ = path.name.partition(" - ")
+        def song(path: Path, part: str = part, split: str | None = split) -> Track:
+            name = path.name.removesuffix(_PACKED)
+            artist, dash, _ = name.partition(" - ")
             if not dash:
-                raise scan.BadFile(f"{path}: the folder is not named <artist> - <title>")
-            vocals = reading.audio(path / "vocals.wav")
-            others = [scan.Part(path / f"{stem}.wav") for stem in _BACKING]
-            backing = reading.mixed(f"{part}/{path.name}", others)
-            split = "test" if part == "test" else None
-            return Track(f"musdb18/{path.name}", f"musdb18_{artist}", vocals, backing, split=split)
+                raise scan.BadFile(f"{path}: is not named <artist> - <title>")
+            voices = _unpacked if path.name.endswith(_PACKED) else _of_folder
+            vocals, backing = voices(path, f"{part}/{name}", reading)
+            return Track(f"musdb18/{name}", f"musdb18_{artist}", vocals, backing, split=split)
 
-        yield from reading.each(scan.folders(folder), song)
+        yield from reading.each([*scan.folders(folder), *packed], song)
 
 
-run = scan.program("musdb18", "Writes the manifest of MUSDB18-HQ, or unpacked MUSDB18.", tracks)
+def _of_folder(folder: Path, name: str, reading: scan.Scan) -> tuple[Path, Path]:
+    """The vocals of a song of HQ, and its backing."""
+    others = [scan.Part(folder / f"{stem}.wav") for stem in _BACKING]
+    return reading.audio(folder / "vocals.wav"), reading.mixed(name, others)
+
+
+def _unpacked(path: Path, name: str, reading: scan.Scan) -> tuple[Path, Path]:
+    """Both of a song in compressed stems."""
+    parts = {"_vocals": ("vocals",), "": _BACKING}
+    return tuple(
+        reading.made(name + end, [path], lambda target, stems=stems: _decode(path, stems, target))
+        for end, stems in parts.items()
+    )
+
+
+def _decode(path: Path, stems: Sequence[str], target: Path) -> None:
+    """Writes the sum of stems as mono; raises BadFile, and DataError without ffmpeg."""
+    cli.require_packages("musdb")
+    import ffmpeg
+    import musdb
+
+    try:
+        track = musdb.MultiTrack(str(path), path.name.removesuffix(_PACKED), stem_id=0)
+        number_of = musdb.DB(root=str(path.parent), subsets=[]).setup["stem_ids"]
+        if len(number_of) != track.info.nb_audio_streams:
+            found = track.info.nb_audio_streams
+            raise scan.BadFile(f"{path}: has {found} streams, not {len(number_of)}")
+        total = 0.0
+        for stem in stems:
+            number = number_of[stem]
+            audio = track.load_audio(str(path), number).astype(np.float32).mean(axis=1)
+            # What ffmpeg cannot decode is missing without a word.
+            if len(audio) < track.info.samples(number) - _SPARE:
+                raise scan.BadFile(f"{path}: ends within its {stem}")
+            total = total + audio
+    except FileNotFoundError as error:
+        if path.is_file():
+            raise DataError(f"{path}: compressed stems need ffmpeg, which is not here") from error
+        raise scan.BadFile(f"{path}: does not exist") from error
+    except ffmpeg.Error as error:
+        raise scan.BadFile(f"{path}: ffmpeg cannot read it") from error
+    with audio_io.replacing(target) as temporary:
+        soundfile.write(temporary, total, int(track.rate), "FLOAT", format="WAV")
+
+
+run = scan.program("musdb18", "Writes the manifest of MUSDB18 and of MUSDB18-HQ.", tracks)
 
 if __name__ == "__main__":
     sys.exit(run())

@@ -80,12 +80,16 @@ class Scan:
         Raises:
           BadFile: a part cannot be read, lacks the channel, or has another rate than the first.
         """
-        target = self.audio_dir / f"{name}.wav"
         sources = [self.audio(part.path) for part in parts]
+        return self.made(name, sources, lambda target: _write_sum(target, parts))
+
+    def made(self, name: str, sources: Sequence[Path], write: Callable[[Path], None]) -> Path:
+        """A WAV in `audio_dir` that `write` makes, unless there is one newer than its sources."""
+        target = self.audio_dir / f"{name}.wav"
         newest = max(source.stat().st_mtime for source in sources)
         if not (target.is_file() and target.stat().st_mtime >= newest):
             target.parent.mkdir(parents=True, exist_ok=True)
-            _write_sum(target, parts)
+            write(target)
         return target.resolve()
 
 

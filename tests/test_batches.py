@@ -1,0 +1,146 @@
+"""Batches of the pipeline: order that can be resumed, shares of workers, masks, other disks."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from sep_tf.config import AugmentConfig
+from sep_tf.errors import DataError
+from tests import harness
+from tfrecords import augment, dataset, schema
+
+
+@pytest.fixture
+def options(monkeypatch):
+    # Filling the real buffer takes longer than everything else here.
+    monkeypatch.setattr(dataset, "_SHUFFLE_RECORDS", 6)
+    return dataset.PhraseOptions(batch_size=3, phrase_frames=32, seed=5)
+
+
+def take(corpus, options, skip=0, count=1):
+    batches = dataset.phrases(corpus.records, options, skip).take(count)
+    return [{name: value.numpy() for name, value in batch.items()} for batch in batches]
+
+
+def test_batches_are_a_function_of_the_seed_and_can_be_resumed(corpus, options):
+    batches = take(corpus, options, count=5)
+    for skip in (0, 3):
+        (again,) = take(corpus, options, skip=skip)
+        harness.assert_same(again, batches[skip], rtol=0, atol=0)
+    assert not np.array_equal(batches[0]["magnitude"], batches[1]["magnitude"])
+    tf.random.set_seed(0)  # A program's own seed is another matter.
+    skipped = next(iter(dataset.phrases(corpus.records, options).skip(3)))
+    harness.assert_same({k: v.numpy() for k, v in skipped.items()}, batches[3], rtol=0, atol=0)
+    (other,) = take(corpus, dataclasses.replace(options, seed=6))
+    assert not np.array_equal(other["magnitude"], batches[0]["magnitude"])
+
+
+def test_a_start_far_from_the_first_batch_is_the_same_example(corpus, options, monkeypatch):
+    """Beyond several blocks and rounds of the records, altered in every way."""
+    monkeypatch.setattr(dataset, "_BLOCK_FRAMES", 512)
+    monkeypatch.setattr(dataset, "_BLOCK_EXAMPLES", 16)
+    altered = AugmentConfig(
+        altered=0.7, speed=(0.8, 1.2), backing_speed=(0.9, 1.3), vocals_eq_db=2.0,
+        backing_eq_db=3.0, reverb=0.5,
+    )  # fmt: skip
+    options = dataclasses.replace(options, augment=altered, debug=True)
+    whole = take(corpus, options, count=31)
+    for first in (7, 30):
+        (again,) = take(corpus, options, first)
+        # Batches of other rows are summed up in another order by the processor.
+        harness.assert_same(again, whole[first], rtol=1e-5, atol=1e-5)
+    starts = {batch["f0"][0].tobytes() for batch in whole}
+    assert len(starts) > 25
+
+
+def test_records_may_lie_on_another_file_system(corpus, options):
+    for path in corpus.records.iterdir():
+        with tf.io.gfile.GFile(f"ram://far/records/{path.name}", "wb") as file:
+            file.write(path.read_bytes())
+    near = take(corpus, options)
+    far = dataset.phrases("ram://far/records", options).take(1)
+    for batch in far:
+        harness.assert_same({k: v.numpy() for k, v in batch.items()}, near[0], rtol=0, atol=0)
+    with pytest.raises(DataError, match="ram://nowhere is no data set"):
+        dataset.phrases("ram://nowhere", options)
+
+
+def test_masks_silence_a_band_and_a_stretch_of_the_mixture(corpus, options):
+    """No wider than asked for, of the mixture's spectrograms alone; fades are of the music."""
+    names = ("magnitude", "voice_magnitude", "magnitude_4096/2")
+    fixed = AugmentConfig(
+        vocals_db=(-20.0,) * 2, snr_db=(3.0,) * 2, vocal_free=0.0, backing_free=1.0
+    )
+    options = dataclasses.replace(options, batch_size=12, spectrograms=names, augment=fixed)
+    masked = dataclasses.replace(fixed, freq_mask=2000.0, time_mask=0.05)
+    (plain,) = take(corpus, options)
+    (found,) = take(corpus, dataclasses.replace(options, augment=masked))
+    np.testing.assert_array_equal(found["voice_magnitude"], plain["voice_magnitude"])
+    np.testing.assert_array_equal(found["features"], plain["features"])
+    for name, bins, frames in (("magnitude", 64, 10), ("magnitude_4096/2", 256, 5)):
+        changed = found[name] != plain[name]
+        assert np.all(found[name][changed] == 0.0)
+        bands, stretches = changed.all(axis=1).sum(axis=1), changed.all(axis=2).sum(axis=1)
+        assert bins / 2 < bands.max() <= bins and len(set(bands)) > 3
+        assert 1 < stretches.max() <= frames
+        rest = changed & ~changed.all(axis=1, keepdims=True) & ~changed.all(axis=2, keepdims=True)
+        assert not rest.any()
+
+
+def test_values_that_are_not_finite_are_named_in_debug(corpus, options, monkeypatch):
+    mix = augment.mix
+
+    def spoiled(*arguments):
+        made = mix(*arguments)
+        return made | {"f0": made["f0"] / tf.zeros_like(made["f0"])}
+
+    monkeypatch.setattr(augment, "mix", spoiled)
+    take(corpus, options)
+    with pytest.raises(tf.errors.InvalidArgumentError, match="f0 is not finite in a batch of"):
+        take(corpus, dataclasses.replace(options, debug=True))
+
+
+@pytest.mark.parametrize("workers", [2, 3])
+def test_workers_share_the_batches_of_one(corpus, options, workers):
+    options = dataclasses.replace(options, batch_size=6)
+    whole = take(corpus, options, count=2)
+    shares = [
+        take(corpus, dataclasses.replace(options, shard=(worker, workers)), count=2)
+        for worker in range(workers)
+    ]
+    for number, batch in enumerate(whole):
+        joined = {name: np.concatenate([share[number][name] for share in shares]) for name in batch}
+        harness.assert_same(joined, batch, rtol=0, atol=1e-6)
+
+
+def test_workers_that_cannot_share_a_batch(corpus, options):
+    with pytest.raises(DataError, match="2 workers cannot share a batch of 3 equally"):
+        dataset.phrases(corpus.records, dataclasses.replace(options, shard=(0, 2)))
+
+
+def test_batches_hold_their_split_only(corpus, options):
+    index = schema.DatasetIndex.load(corpus.records)
+    options = dataclasses.replace(options, spectrograms=("magnitude", "magnitude_4096"))
+    batches = take(corpus, options, count=8)
+    shapes = {
+        "features": (3, 32, 64),
+        "f0": (3, 32),
+        "voiced": (3, 32),
+        "audible": (3, 32),
+        "singer": (3,),
+        "song_index": (3,),
+        "magnitude": (3, 32, 513),
+        "magnitude_4096": (3, 32, 2049),
+    }
+    assert {name: value.shape for name, value in batches[0].items()} == shapes
+    numbers = np.concatenate([batch["song_index"] for batch in batches])
+    assert {index.songs[n] for n in numbers} == {"ann-solo", "ann-short", "ben-both"}
+    for batch in batches:
+        for number, singer in zip(batch["song_index"], batch["singer"], strict=True):
+            assert index.songs[number].startswith(index.singers[singer])
+        assert all(np.isfinite(value).all() for value in batch.values())
+    (valid,) = take(corpus, dataclasses.replace(options, split="validation_unseen"))
+    assert {index.songs[n] for n in valid["song_index"]} == {"cid-valid"}
+    assert set(valid["singer"]) == {-1}
