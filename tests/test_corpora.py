@@ -4,7 +4,6 @@ import importlib
 import os
 import shutil
 import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -13,9 +12,8 @@ import soundfile
 from tests import harness
 from tests.corpus_trees import RATE, TREES, medley_song, wav
 from tfrecords import build, manifest
-from tfrecords.corpora import scan, splits
+from tfrecords.corpora import scan
 from tfrecords.corpora.scan import Part, Scan
-from tfrecords.corpora.splits import Options, Track
 
 
 @pytest.fixture
@@ -232,6 +230,15 @@ def test_medleydb_backing_has_no_stem_with_a_voice(run_on, tmp_path):
     np.testing.assert_allclose(made, expected, atol=1e-6)
 
 
+def test_medleydb_answers_without_quotes(run_on, tmp_path):
+    """YAML's own yes and no."""
+    TREES["medleydb"].make(tmp_path / "root")
+    for path in tmp_path.glob("root/*/*/*_METADATA.yaml"):
+        path.write_text(path.read_text().replace("'yes'", "yes").replace("'no'", "no"))
+    _, rows = run_on("medleydb")
+    assert set(rows) == set(TREES["medleydb"].songs)
+
+
 @pytest.mark.parametrize("content", ["artist: [", "artist: A\n", "- a\n", "stems: 3\n"])
 def test_medleydb_metadata_that_are_damaged(run_on, tmp_path, capsys, content):
     medley_song(tmp_path / "root", "X_Song", [("drum set", ["drum set"])])
@@ -257,6 +264,8 @@ def test_ikala_without_its_singers_or_in_mono(run_on, tmp_path, capsys):
     assert "10161_verse.wav: has 1 channel" in harness.one_line_error(fail, [], capsys)
     (tmp_path / "root/id_mapping.txt").write_text("singer song\n")
     assert "id_mapping.txt: lines are not" in harness.one_line_error(fail, [], capsys)
+    (tmp_path / "root/id_mapping.txt").write_bytes(b"1\t\xff\n")
+    assert "id_mapping.txt: is no text" in harness.one_line_error(fail, [], capsys)
     (tmp_path / "root/id_mapping.txt").unlink()
     assert "id_mapping.txt: No such file" in harness.one_line_error(fail, [], capsys)
 
@@ -265,6 +274,26 @@ def test_singers_can_be_left_out(run_on, tmp_path):
     TREES["nus48e"].make(tmp_path / "root")
     _, rows = run_on("nus48e", "--exclude_singers=nus48e_ADIZ,nobody")
     assert {row.singer for row in rows.values()} == {"nus48e_JLEE"}
+
+
+@pytest.mark.parametrize(
+    ("name", "folder"),
+    [("csd", "CSD"), ("m4singer", "m4singer"), ("nus48e", "nus-smc-corpus_48")],
+)
+def test_archives_with_a_folder_around_them(name, folder, run_on, tmp_path):
+    TREES[name].make(tmp_path / "root" / folder)
+    code, rows = run_on(name)
+    assert code == 0 and set(rows) == set(TREES[name].songs)
+
+
+@pytest.mark.parametrize("content", ["vocals,split\nä.wav,train\n", "split,vocals\ntrain\n"])
+def test_lists_that_are_damaged(run_on, tmp_path, capsys, content):
+    """In another encoding; a row that ends early."""
+    wav(tmp_path / "root/b.wav")
+    (tmp_path / "root/vocals.csv").write_text(content, encoding="latin-1")
+    (tmp_path / "root/backing.csv").write_text("backing,split\nb.wav,train\n")
+    line = harness.one_line_error(lambda flags: run_on("lists", *flags)[0], [], capsys)
+    assert str(tmp_path / "root") in line
 
 
 def test_one_name_for_two_files(run_on, tmp_path, capsys):
@@ -295,82 +324,3 @@ def test_made_tracks(tmp_path, monkeypatch):
     with pytest.raises(scan.BadFile, match="fast.wav: 16000 Hz, but"):
         reading.mixed("c", [*given, Part(tmp_path / "fast.wav")])
     assert [p.name for p in (tmp_path / "made").rglob("*.wav")] == ["b.wav"]
-
-
-# Splits
-
-
-def songs(singers: int, each: int, groups: int = 0) -> list[Track]:
-    return [
-        Track(f"{s}/{n}", f"s{s}", "v.wav", group=f"g{(s + n) % groups}" if groups else "")
-        for s in range(singers)
-        for n in range(each)
-    ] + [Track(f"music/{n}", "", None, "b.wav") for n in range(20)]
-
-
-def test_splits_take_their_shares():
-    tracks = songs(20, 10)
-    split_of = splits.assign(tracks, Options())
-    singers = {split: set() for split in manifest.SPLITS}
-    for track in tracks[:200]:
-        singers[split_of[track.song_id]].add(track.singer)
-    assert len(singers["test"]) == len(singers["validation_unseen"]) == 2
-    assert len(singers["train"]) == 16 and singers["validation"] <= singers["train"]
-    assert not singers["train"] & (singers["test"] | singers["validation_unseen"])
-    assert not singers["test"] & singers["validation_unseen"]
-    counts = [list(split_of.values()).count(split) for split in manifest.SPLITS]
-    # 16 of 160 songs of known singers, 20 and 20 of the others; two tracks of music of 20 each.
-    assert counts == [144 + 16, 16 + 2, 20, 20 + 2]
-
-
-def test_groups_are_not_parted_among_known_singers():
-    tracks = songs(12, 4, groups=20)
-    split_of = splits.assign(tracks, Options(validation=0.3))
-    known = {"train": set(), "validation": set()}
-    for track in tracks:
-        if track.vocals and split_of[track.song_id] in known:
-            known[split_of[track.song_id]].add(track.group)
-    assert known["train"] and known["validation"] and not known["train"] & known["validation"]
-
-
-@pytest.mark.parametrize(("singers", "each"), [(1, 20), (2, 3), (3, 1), (1, 1), (8, 2)])
-def test_every_known_singer_is_in_train(singers, each):
-    tracks = songs(singers, each)[: singers * each]
-    split_of = splits.assign(tracks, Options(validation=0.5, test=0.4, unseen=0.4))
-    found = {
-        split: {t.singer for t in tracks if split_of[t.song_id] == split}
-        for split in manifest.SPLITS
-    }
-    assert found["train"] and found["validation"] <= found["train"]
-    assert not found["validation_unseen"] & found["train"]
-    if each > 2:
-        assert found["test"] and found["validation"]
-
-
-def test_given_splits_and_shares_of_nothing():
-    tracks = songs(5, 5) + [Track("given", "s1", "v.wav", split="test")]
-    split_of = splits.assign(tracks, Options(validation=0.0, unseen=0.0, test=0.0))
-    assert split_of.pop("given") == "test" and set(split_of.values()) == {"train"}
-
-
-_DRAW = """
-from tests.test_corpora import songs
-from tfrecords.corpora import splits
-tracks = songs(9, 6, 15)
-print(sorted(splits.assign(tracks[::-1], splits.Options(seed=3)).items()))
-"""
-
-
-def test_splits_depend_on_the_seed_alone():
-    tracks = songs(9, 6, 15)
-    expected = splits.assign(tracks, Options(seed=3))
-    assert splits.assign(tracks, Options(seed=4)) != expected
-    for seed in ("0", "77"):
-        done = subprocess.run(
-            [sys.executable, "-c", _DRAW],
-            env=os.environ | {"PYTHONHASHSEED": seed},
-            capture_output=True,
-            text=True,
-            check=True,
-        )
-        assert done.stdout.strip() == str(sorted(expected.items()))

@@ -23,8 +23,7 @@ _NAME = re.compile(r"((?:en|kr)\d{3})([ab])")
 
 def tracks(root: Path, reading: scan.Scan) -> Iterator[Track]:
     """Tracks of both languages."""
-    if (root / "CSD").is_dir():
-        root = root / "CSD"
+    root = scan.unwrapped(root, "CSD")
 
     def song(path: Path) -> Track:
         name = _NAME.fullmatch(path.stem)

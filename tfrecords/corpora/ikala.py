@@ -47,6 +47,8 @@ def _singers(path: Path) -> dict[str, str]:
         lines = path.read_text(encoding="utf-8").splitlines()
     except OSError as error:
         raise DataError(f"{path}: {error.strerror or error}") from error
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path}: is no text") from error
     fields = [line.split("\t") for line in lines if line.strip()]
     if any(len(field) < 2 for field in fields):
         raise DataError(f"{path}: lines are not singer and song, separated by a tab")

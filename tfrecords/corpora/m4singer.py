@@ -20,8 +20,7 @@ from tfrecords.corpora.splits import Track
 
 def tracks(root: Path, reading: scan.Scan) -> Iterator[Track]:
     """Tracks of all phrases."""
-    if (root / "m4singer").is_dir():
-        root = root / "m4singer"
+    root = scan.unwrapped(root, "m4singer")
 
     def phrases(folder: Path) -> list[Path]:
         singer, _, song = folder.name.partition("#")

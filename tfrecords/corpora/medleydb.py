@@ -28,6 +28,8 @@ from tfrecords.corpora import scan
 from tfrecords.corpora.splits import Track
 
 _SOLO = {"male singer", "female singer"}
+# Quoted in the metadata, or not: then it is YAML's own.
+_YES = ("yes", True)
 # A stem with any of these has a voice in it.
 _VOICES = ("singer", "vocalist", "choir", "rapper", "speaker", "screamer", "beatbox")
 
@@ -43,10 +45,10 @@ def tracks(root: Path, reading: scan.Scan) -> Iterator[Track]:
 def _song(folder: Path, reading: scan.Scan) -> list[Track]:
     name = folder.name
     metadata = _metadata(folder / f"{name}_METADATA.yaml")
-    if metadata["has_bleed"] == "yes":
+    if metadata["has_bleed"] in _YES:
         return []
     group = f"medleydb/{name}"
-    if metadata["instrumental"] == "yes":
+    if metadata["instrumental"] in _YES:
         return [Track(group, "", None, reading.audio(folder / f"{name}_MIX.wav"))]
     raw_dir, stem_dir = folder / f"{name}_RAW", folder / f"{name}_STEMS"
     voices, others = [], []

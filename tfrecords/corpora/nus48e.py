@@ -21,8 +21,7 @@ from tfrecords.corpora.splits import Track
 
 def tracks(root: Path, reading: scan.Scan) -> Iterator[Track]:
     """Tracks of the sung songs."""
-    if (root / "nus-smc-corpus_48").is_dir():
-        root = root / "nus-smc-corpus_48"
+    root = scan.unwrapped(root, "nus-smc-corpus_48")
 
     def sung(folder: Path) -> list[Path]:
         found = scan.files(folder / "sing") if (folder / "sing").is_dir() else []

@@ -140,6 +140,11 @@ def folders(folder: Path) -> list[Path]:
     return sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
 
 
+def unwrapped(root: Path, name: str) -> Path:
+    """The folder `name` in root, which archives may be packed in, or root itself."""
+    return root / name if (root / name).is_dir() else root
+
+
 def need_folder(root: Path, *names: str) -> Path:
     """The first of the folders `names` in root that exists; DataError says which are expected."""
     for name in names:
