@@ -8,7 +8,7 @@ RUN := $(VENV)/bin/python
 INSTALL := $(RUN) -m pip install --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help demo song table lint test test-slow clean
+.PHONY: help demo song table docs lint test test-slow clean
 
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -21,6 +21,10 @@ song: $(VENV)/.core  ## make the bundled song again
 
 table: $(VENV)/.all  ## measure the systems on DATA/test.csv: make table DATA=folder
 	$(RUN) -m sep_tf.evaluate --manifest=$(DATA)/test.csv --systems=sin,mixture,world --output_dir=runs/table
+
+docs: $(VENV)/.all  ## build the documents into build/site; any warning fails
+	$(RUN) -m docs.figures
+	NO_MKDOCS_2_WARNING=1 $(RUN) -m mkdocs build --strict
 
 lint: $(VENV)/.all  ## check the style
 	$(RUN) -m ruff check .

@@ -27,11 +27,13 @@ EXTRAS = {
     "data": [
         "apache-beam>=2.60,<2.78",
         "audiomentations>=0.40",
+        "ffmpeg-python>=0.2",
         # The compressor of audiomentations.
         "numpy-audio-limiter>=0.1",
         "musdb>=0.4.2",
         "pyyaml>=6.0",
     ],
+    "docs": ["mkdocs>=1.6,<2", "mkdocs-material>=9.6", "mkdocstrings[python]>=0.29"],
     "plot": ["matplotlib>=3.7"],
     "eval": [
         "matplotlib>=3.7",

@@ -41,6 +41,7 @@ DISTRIBUTIONS = {
     "grpc": "grpcio",
     "tensorflow_serving": "tensorflow-serving-api",
     "absl": "absl-py",
+    "ffmpeg": "ffmpeg-python",
     "pkg_resources": "setuptools",
     "yaml": "pyyaml",
 }
