@@ -131,7 +131,8 @@ def convert_file(
     started = time.monotonic()
     info = audio_io.probe(path)
     rate = output_rate or info.sample_rate
-    gain = _gain(path, offset, duration)
+    whole = audio_io.read_blocks(path, offset=offset, duration=duration)
+    gain = level_gain(block.mean(axis=1) for block in whole)
     to_world = audio_io.Resampler(info.sample_rate, world.AUDIO.sample_rate)
     from_world = audio_io.Resampler(world.AUDIO.sample_rate, rate)
 
@@ -144,8 +145,7 @@ def convert_file(
 
     def changed() -> "Iterator[world.VocoderFeatures]":
         for found in convert(runtime, resynth.analyse_blocks(blocks()), target, source):
-            own = dataclasses.replace(found, envelope=world.apply_gain(found.envelope, 1.0 / gain))
-            yield editing.transpose(own, transpose)
+            yield editing.transpose(with_gain(found, 1.0 / gain), transpose)
 
     with (
         audio_io.VoiceWriter(output, rate, clip, encoding) as writer,
@@ -163,13 +163,17 @@ def convert_file(
     return resynth.Resynthesis(output, seconds, elapsed, writer.peak, writer.gain)
 
 
-def _gain(path: str, offset: float, duration: float | None) -> float:
-    """What brings a voice to the level that the teacher knows."""
-    from sep_tf import audio_io
+def with_gain(features: "world.VocoderFeatures", gain: float) -> "world.VocoderFeatures":
+    """The same voice times `gain`."""
+    from sep_tf import world
 
+    return dataclasses.replace(features, envelope=world.apply_gain(features.envelope, gain))
+
+
+def level_gain(blocks: "Iterable[np.ndarray]") -> float:
+    """What brings a voice, in blocks [samples], to the level that the teacher knows."""
     power = count = 0.0
-    for block in audio_io.read_blocks(path, offset=offset, duration=duration):
-        mono = block.mean(axis=1)
+    for mono in blocks:
         usable = mono[: len(mono) // 1024 * 1024].reshape(-1, 1024)
         levels = (usable.astype(float) ** 2).mean(axis=1)
         loud = levels > 1e-6  # -60 dBFS, the gate

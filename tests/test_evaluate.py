@@ -1,120 +1,25 @@
-"""The program `evaluate`: mixtures as the manifest says, tables, errors of one line."""
+"""The program `evaluate`: tables, files, pages, errors of one line."""
 
-import csv
 import dataclasses
 import json
 import re
-import types
 
 import numpy as np
 import pytest
 import soundfile
+from evaluations import RATE, error_of, make_songs, rows_in, run, sung
 
-from sep_tf import cli, world
-from sep_tf.errors import DataError, ModelError
+from sep_tf import world
+from sep_tf.evaluation import scoring
 from sep_tf.evaluation import songs as songs_module
-from sep_tf.evaluation import systems
-from sep_tf.runtimes import ModelInfo
 
 for _package in ("matplotlib", "mir_eval", "pystoi", "scipy"):
     pytest.importorskip(_package)
 
-RATE = 32_000
-
-
-def sung(f0: float, seconds: float = 0.8) -> np.ndarray:
-    t = np.arange(round(seconds * RATE)) / RATE
-    voice = sum(
-        np.exp(-0.5 * ((k * f0 - 800) / 400) ** 2) * np.sin(2 * np.pi * k * f0 * t)
-        for k in range(1, 30)
-    )
-    noise = np.random.default_rng(0).normal(size=len(t))
-    return (0.2 * voice / np.abs(voice).max() + 5e-4 * noise).astype(np.float32)
-
 
 @pytest.fixture(scope="module")
 def songs(tmp_path_factory):
-    """A folder with two voices, a backing of noise, and manifests of both styles."""
-    folder = tmp_path_factory.mktemp("some songs ü")
-    soundfile.write(folder / "a.wav", sung(220.0), RATE, "FLOAT")
-    soundfile.write(folder / "b.wav", sung(330.0), RATE, "FLOAT")
-    swell = 0.05 * (1 + np.sin(2 * np.pi * 3 * np.arange(2 * RATE) / RATE))
-    noise = (swell * np.random.default_rng(1).normal(size=2 * RATE)).astype(np.float32)
-    soundfile.write(folder / "noise.wav", noise, RATE, "FLOAT")
-    mixtures = (
-        "id,singer,vocals,backing,backing_start,vocals_gain,backing_gain,snr_db,seconds\n"
-        "one,x,a.wav,noise.wav,0.5,0.5,0.25,3.0,0.8\n"
-        "two,y,b.wav,noise.wav,0.25,2.0,0.1,3.0,0.8\n"
-    )
-    (folder / "test.csv").write_text(mixtures)
-    aligned = "song,vocals,backing,singer,seconds\nsum,a.wav,noise.wav,x,0.8\n"
-    (folder / "aligned.csv").write_text(aligned)
-    project = (
-        "song_id,singer,vocals,backing,split\n"
-        "t,x,a.wav,noise.wav,train\n"
-        "v,x,b.wav,noise.wav,validation\n"
-        "w,x,a.wav,,test\n"
-    )
-    (folder / "project.csv").write_text(project)
-    return folder
-
-
-def rows_of(songs, name: str, split: str = "test"):
-    return [item.row for item in songs_module.select(str(songs / name), split, None)]
-
-
-def run(*argv: str) -> int:
-    return cli.main(["evaluate", *map(str, argv)])
-
-
-def error_of(capsys, *argv: str) -> str:
-    assert run(*argv) == 1
-    out, err = capsys.readouterr()
-    assert out == "" and err.count("\n") == 1
-    assert err.startswith("sep-tf evaluate: error: ")
-    return err
-
-
-# Songs
-
-
-def test_mixtures_are_made_with_their_gains_and_start(songs):
-    mixture, reference = songs_module.load_song(rows_of(songs, "test.csv")[0])
-    voice, _ = soundfile.read(songs / "a.wav", dtype="float32")
-    noise, _ = soundfile.read(songs / "noise.wav", dtype="float32")
-    np.testing.assert_allclose(reference, 0.5 * voice, atol=1e-7)
-    start = RATE // 2
-    expected = 0.5 * voice + 0.25 * noise[start : start + len(voice)]
-    np.testing.assert_allclose(mixture, expected, atol=1e-6)
-
-
-def test_aligned_songs_are_sums(songs):
-    mixture, reference = songs_module.load_song(rows_of(songs, "aligned.csv")[0])
-    noise, _ = soundfile.read(songs / "noise.wav", dtype="float32")
-    np.testing.assert_allclose(mixture - reference, noise[: len(mixture)], atol=1e-6)
-
-
-def test_a_backing_that_ends_early_is_followed_by_silence(songs):
-    row = dataclasses.replace(rows_of(songs, "test.csv")[0], backing_start=1.9)
-    mixture, reference = songs_module.load_song(row)
-    n = round(0.1 * RATE)
-    assert len(mixture) == len(reference)
-    assert np.abs(mixture - reference)[:n].max() > 0
-    np.testing.assert_array_equal(mixture[n + 1 :], reference[n + 1 :])
-
-
-def test_split_chooses_rows_where_there_are_splits(songs):
-    assert [row.song_id for row in rows_of(songs, "project.csv", "validation")] == ["v"]
-    assert [row.song_id for row in rows_of(songs, "test.csv", "validation")] == ["one", "two"]
-
-
-def test_unreadable_audio_is_named_with_its_row(songs):
-    row = dataclasses.replace(rows_of(songs, "test.csv")[0], vocals=songs / "test.csv")
-    with pytest.raises(DataError, match=r"row one: .*test\.csv"):
-        songs_module.load_song(row)
-
-
-# The program
+    return make_songs(tmp_path_factory.mktemp("some songs ü"))
 
 
 class Fake:
@@ -170,11 +75,6 @@ def evaluated(songs, tmp_path_factory):
     return out, table
 
 
-def rows_in(folder):
-    with (folder / "results.csv").open(newline="", encoding="utf-8") as file:
-        return {(r["song_id"], r["system"], r["segment"]): r for r in csv.DictReader(file)}
-
-
 def test_what_is_written(evaluated):
     out, table = evaluated
     names = ["analyses", "audio", "index.html", "plots", "results.csv", "scores", "summary.json"]
@@ -198,6 +98,14 @@ def test_what_is_written(evaluated):
     # Against WORLD's re-synthesis WORLD has no error, against the raw voice the same as before.
     assert float(rows["one", "world", "all"]["mcd_world_db"]) == 0.0
     assert rows["one", "world", "all"]["mcd_raw_db"] == rows["one", "world", "all"]["mcd_db"]
+
+
+def test_f0_of_the_voices_is_kept_for_the_pictures(evaluated):
+    out, _ = evaluated
+    for system, pitch in (("tool", 330.0), ("world", 330.0), ("sin", 220.0)):
+        f0 = np.load(out / "scores" / "two" / f"{system}.f0.npy")
+        assert len(f0) == 161
+        assert 1200 * abs(np.log2(np.median(f0[f0 > 0]) / pitch)) < 10
 
 
 def test_isolation_and_intelligibility_put_systems_in_order(evaluated):
@@ -289,6 +197,22 @@ def test_a_run_that_failed_goes_on(songs, tmp_path, capsys, monkeypatch, no_plot
     assert Fake.calls == before + 6
 
 
+def test_the_longest_song_is_begun_first(songs, tmp_path, monkeypatch):
+    soundfile.write(songs / "longer.wav", np.tile(sung(220.0), 2), RATE, "FLOAT")
+    manifest = songs / "order.csv"
+    manifest.write_text("id,singer,vocals,backing\na,x,a.wav,\nb,x,longer.wav,\nc,x,b.wav,\n")
+    begun = []
+    monkeypatch.setattr(
+        scoring.Evaluation,
+        "score_song",
+        lambda self, item, *_: begun.append(item.row.song_id) or [item.row.song_id],
+    )
+    evaluation = scoring.Evaluation(tmp_path, scoring.Options())
+    items = songs_module.select(str(manifest), "test", None)
+    assert evaluation.score_all(items, []) == ["a", "b", "c"]
+    assert begun == ["b", "a", "c"]
+
+
 def test_conditions_targets_and_segments(songs, tmp_path, capsys, no_plots):
     soundfile.write(songs / "long.wav", np.tile(sung(220.0), 4), RATE, "FLOAT")
     manifest = songs / "conditions.csv"
@@ -351,67 +275,9 @@ def test_errors_are_one_line(songs, tmp_path, capsys):
     assert not (tmp_path / "out").exists()
 
 
-def test_estimates_that_do_not_fit_are_named(songs, tmp_path, capsys):
-    out, test = f"--output_dir={tmp_path / 'out'}", f"--manifest={songs / 'test.csv'}"
-
-    def error(folder):
-        return error_of(capsys, test, out, "--systems=mixture", f"--estimates_dir={folder}")
-
-    assert "nothing is no folder" in error(tmp_path / "nothing")
-    tool = tmp_path / "tool"
-    tool.mkdir()
-    soundfile.write(tool / "one.wav", sung(220.0), RATE)
-    assert "no audio of 1 of 2 songs: two" in error(tool)
-    soundfile.write(tool / "two.wav", sung(220.0, 0.9), RATE)
-    assert "two (0.900 s instead of 0.800 s)" in error(tool)
-    (tool / "two.wav").write_text("no audio")
-    assert "two.wav: not an audio file" in error(tool)
-    assert "two systems are called 'mixture'" in error(f"mixture={tool}")
-    assert not (tmp_path / "out").exists()
-
-
-def test_small_differences_of_estimates_are_notes(songs, tmp_path):
-    items = songs_module.select(str(songs / "test.csv"), "test", 1)
-    soundfile.write(tmp_path / "one.wav", sung(220.0)[::2][:-80], RATE // 2)
-    folder = systems.Folder("tool", tmp_path)
-    (note,) = folder.check(items)
-    assert "one is 5.0 ms too short" in note and "one has 16000 Hz" in note
-    estimate = folder.system().estimate(songs_module.Song(items[0]))
-    assert len(estimate.audio) == round(0.8 * RATE) and estimate.f0 is None
-
-
 def test_missing_audio_is_named_before_any_work(songs, tmp_path, capsys):
     broken = songs / "broken.csv"
     broken.write_text("id,singer,vocals,backing\none,x,a.wav,noise.wav\nlost,x,c.wav,noise.wav\n")
     err = error_of(capsys, broken, f"--output_dir={tmp_path / 'out'}", "--systems=mixture")
     assert "row lost: no file" in err and "c.wav" in err
     assert not (tmp_path / "out").exists()
-
-
-def test_models_that_know_singers_sing_as_target_own_or_given(songs, monkeypatch):
-    loaded = []
-    info = ModelInfo("sdn", {}, 32, 128, singers=("x", "z"))
-
-    def load(model, runtime):
-        loaded.append(types.SimpleNamespace(info=info))
-        return loaded[-1]
-
-    monkeypatch.setattr("sep_tf.runtimes.find", lambda *_: ("litert", None))
-    monkeypatch.setattr("sep_tf.runtimes.describe", lambda model, runtime: info)
-    monkeypatch.setattr("sep_tf.runtimes.load", load)
-    monkeypatch.setattr(systems, "_digest", lambda model, runtime: "model")
-    sung = []
-    monkeypatch.setattr(systems, "_estimator", lambda s: lambda song: sung.append(s._wishes.inputs))
-    items = songs_module.select(str(songs / "test.csv"), "test", None)
-    with pytest.raises(ModelError, match=r"system s, song two: .*'y'.*; choose one by --singer"):
-        systems.build({"s": "s.tflite"}, "auto", items)
-    (system,) = systems.build({"s": "s.tflite"}, "auto", items, "z")
-    assert system.identity(items[0]) == "model z"
-    target = [items[0], dataclasses.replace(items[1], target_singer="z")]
-    loaded.clear()
-    (system,) = systems.build({"s": "s.tflite"}, "auto", target)
-    assert len(loaded) == 1  # one network for all singers
-    assert [system.identity(item) for item in target] == ["model x", "model z"]
-    for item in target:
-        system.estimate(types.SimpleNamespace(item=item))
-    assert sung == [{"singer": 0}, {"singer": 1}]

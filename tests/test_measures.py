@@ -8,7 +8,7 @@ import pytest
 from scipy import signal as scipy_signal
 
 from sep_tf import metrics, world
-from sep_tf.evaluation import measures, scores, statistics, tables
+from sep_tf.evaluation import measures, plots, scores, statistics, tables
 
 RATE = 32_000
 
@@ -88,6 +88,19 @@ def test_f0_in_pieces_is_that_of_the_whole(monkeypatch):
     both = (pieces > 0) & (whole > 0)
     assert both.mean() > 0.99
     assert np.abs(1200 * np.log2(pieces[both] / whole[both])).max() < 1.0
+
+
+def test_a_reference_is_analysed_once_for_measures_and_features():
+    t = np.arange(0.6 * RATE) / RATE
+    voice = 0.2 * sum(np.sin(2 * np.pi * 220 * k * t) / k for k in range(1, 9))
+    voice[: RATE // 5] = 0.0
+    voice += noise(0.6, 3, 1e-3)
+    analysis, features = metrics.analyse_reference(voice)
+    alone, own = metrics.analyse_voice(voice), world.analyse(voice)
+    assert analysis.voiced.any() and not analysis.voiced.all()
+    for pair in ((analysis, alone), (features, own)):
+        for field in dataclasses.fields(pair[0]):
+            np.testing.assert_array_equal(*(getattr(x, field.name) for x in pair))
 
 
 # Spectra
@@ -284,6 +297,37 @@ def test_significance_is_paired_by_song():
     assert statistics.summarise(few)["other"]["mcd_db"]["p"] is None
     same = [dataclasses.replace(s, mcd_db=1.0) for s in many]
     assert statistics.summarise(same)["other"]["mcd_db"]["p"] == 1.0
+
+
+def test_tables_mark_what_differs_from_the_baseline():
+    songs = [f"s{n}" for n in range(8)]
+    many = [score(song_id=s, raw_pitch=0.5, silence_db=-40.0 + n) for n, s in enumerate(songs)]
+    many += [
+        score(song_id=s, system="other", raw_pitch=0.6 + 0.01 * n, silence_db=-40.0 + n + (-1) ** n)
+        for n, s in enumerate(songs)
+    ]
+    summary = statistics.summarise(many)
+    pitch = tables.table_of(summary, ("raw_pitch", "content_distance")).splitlines()
+    assert pitch[0].startswith("| System | f0 ≤ 50 cents ↑ |")
+    # t(0.975, 7) = 2.3646; s = 0.024495; half = 2.3646 * s / sqrt(8) = 0.02048.
+    assert pitch[2].startswith("| sin | 50.0 ± 0.0 % |")
+    assert pitch[3].startswith("| other | 63.5 ± 2.0 % * |")
+    isolation = tables.table_of(summary, ("silence_db",)).splitlines()
+    assert isolation[0] == "| System | level in silence (dB) ↓ |"
+    assert "*" not in isolation[3]
+    text = tables.report({"": summary}, "c", "raw", "sin")
+    for title in ("Distortion", "Pitch and voicing", "Isolation"):
+        assert f"### {title}\n" in text
+
+
+def test_pictures_take_names_with_dollars_and_unvoiced_songs(tmp_path):
+    voice = noise(0.3)
+    contours = {"reference": np.zeros(61), "a$\\b$c": np.zeros(61)}
+    plots.song(tmp_path / "x.png", "a$\\frac$", {"a$\\b$c": voice}, contours)
+    assert (tmp_path / "x.png").read_bytes().startswith(b"\x89PNG")
+    many = [score(system="a$\\b$c", song_id=str(n), mcd_db=float(n)) for n in range(3)]
+    plots.box_plots(tmp_path, [dataclasses.replace(s, raw_pitch=math.nan) for s in many])
+    assert (tmp_path / "mcd_db.png").is_file() and not (tmp_path / "raw_pitch.png").exists()
 
 
 def test_a_system_without_any_figure_has_dashes():

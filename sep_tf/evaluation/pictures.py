@@ -49,8 +49,7 @@ def draw_songs(
             name: audio_io.read(evaluation.audio_path(item, name), SAMPLE_RATE)[0] for name in shown
         }
         contours = {"reference": evaluation.reference_f0(item)}
-        voices = [name for name in names if name != "mixture"]
-        contours |= {name: np.load(evaluation.f0_path(item, name)) for name in voices}
+        contours |= {name: np.load(evaluation.f0_path(item, name)) for name in names}
         found = next(s for s in whole(scores) if (s.song_id, s.system) == (identity, ranked_by))
         title = f"{identity}: {chosen[identity]} of {ranked_by}, MCD {found.mcd_db:.2f} dB"
         file = Path("plots") / f"song-{item.file_name}.png"

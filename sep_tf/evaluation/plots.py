@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -13,6 +14,7 @@ from sep_tf.evaluation.scores import METRICS, Metric, Score, whole
 COLOURS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#f0e442", "#555555")
 # Of longer songs the loudest part is drawn.
 SHOWN_SECONDS = 12.0
+_F0_TICKS = (55, 82, 110, 165, 220, 330, 440, 660, 880)
 
 
 def _pyplot():
@@ -73,7 +75,7 @@ def _box_plot(path: Path, metric: Metric, values: dict[tuple[str, str], list[flo
         jitter = place + rng.uniform(-0.18, 0.18, len(data))
         axis.plot(data, jitter, ".", color=colour, markersize=3.5, alpha=0.7)
     labels = [f"{system} ({condition})" if condition else system for condition, system in values]
-    axis.set_yticks(range(len(values)), labels)
+    axis.set_yticks(range(len(values)), [_plain(label) for label in labels])
     axis.set_ylim(len(values) - 0.4, -0.6)
     unit = f" ({metric.unit})" if metric.unit else ""
     arrow = {"low": ", lower is better", "high": ", higher is better", "": ""}[metric.better]
@@ -89,33 +91,58 @@ def _box_plot(path: Path, metric: Metric, values: dict[tuple[str, str], list[flo
 def song(
     path: Path, title: str, signals: dict[str, np.ndarray], contours: dict[str, np.ndarray]
 ) -> None:
-    """Draws spectrograms above each other, with f0 over them.
+    """Draws spectrograms above each other, and below them f0.
 
     Args:
       path: picture to write.
       title: shown above.
       signals: {name: [samples] at 32 kHz}.
-      contours: {name: f0 [T] in Hz, 0 where unvoiced}, for some of the names.
+      contours: {name: f0 [T] in Hz, 0 where unvoiced}, the true voice's first.
     """
     pyplot = _pyplot()
     figure, axes = pyplot.subplots(
-        len(signals), 1, figsize=(9, 1.75 * len(signals) + 0.8), sharex=True, squeeze=False,
-        layout="constrained",
+        len(signals) + 1, 1, figsize=(9, 1.5 * len(signals) + 3.0), sharex=True,
+        layout="constrained", height_ratios=[*[1.0] * len(signals), 1.5],
     )  # fmt: skip
-    for axis, (name, audio) in zip(axes[:, 0], signals.items(), strict=True):
+    for axis, (name, audio) in zip(axes, signals.items(), strict=False):
         image = plot.show_spectrogram(axis, audio)
-        axis.set_ylabel(f"{name}\nkHz")
-        if name in contours:
-            f0 = contours[name]
-            times = np.arange(len(f0)) / world.AUDIO.frames_per_second
-            line = np.where(f0 > 0, f0, np.nan) / 1000.0
-            axis.plot(times, line, color="#56e0ff", linewidth=1.4)
-    axes[-1, 0].set_xlabel("time (s)")
-    figure.colorbar(image, ax=axes[:, 0], label="dB below the loudest", shrink=0.7)
-    figure.suptitle(title, fontsize=11)
+        axis.set_ylabel(f"{_plain(name)}\nkHz")
+    figure.colorbar(image, ax=axes[:-1], label="dB below the loudest", shrink=0.7)
+    _contours(axes[-1], contours)
+    axes[-1].set_xlabel("time (s)")
+    figure.suptitle(_plain(title), fontsize=11)
     with audio_io.replacing(path) as partial:
-        figure.savefig(partial, dpi=90, format="png")
+        figure.savefig(partial, dpi=100, format="png")
     pyplot.close(figure)
+
+
+def _contours(axis: Any, contours: dict[str, np.ndarray]) -> None:
+    """f0 on a scale of notes: the first, the truth, as a wide band under the others' lines."""
+    voiced = np.concatenate([f0[f0 > 0] for f0 in contours.values()])
+    for n, (name, f0) in enumerate(contours.items()):
+        times = np.arange(len(f0)) / world.AUDIO.frames_per_second
+        style = {"color": COLOURS[(n - 1) % len(COLOURS)], "linewidth": 1.4}
+        if n == 0:
+            style = {"color": "#b8bec9", "linewidth": 6.0, "solid_capstyle": "round"}
+        axis.plot(times, np.where(f0 > 0, f0, np.nan), label=_plain(name), **style)
+    axis.set_yscale("log")
+    if voiced.size:
+        low, high = 2.0 ** (-1 / 6) * voiced.min(), 2.0 ** (1 / 6) * voiced.max()
+        axis.set_ylim(low, high)
+        ticks = [tick for tick in _F0_TICKS if low <= tick <= high]
+        axis.set_yticks(ticks, [f"{tick}" for tick in ticks])
+    axis.minorticks_off()
+    axis.set_ylabel("f0\nHz")
+    axis.grid(alpha=0.3)
+    axis.legend(
+        loc="lower right", bbox_to_anchor=(1.0, 0.97), ncols=len(contours), fontsize=9,
+        frameon=False, borderaxespad=0.0,
+    )  # fmt: skip
+
+
+def _plain(text: str) -> str:
+    """Names as they are: between two dollar signs matplotlib expects a formula."""
+    return text.replace("$", r"\$")
 
 
 def loudest_part(audio: np.ndarray, length: int) -> tuple[int, int]:

@@ -1,9 +1,10 @@
 """What is measured: bounds, the bundled and given models, other tools' results in a folder."""
 
+import contextlib
 import dataclasses
 import functools
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -64,8 +65,7 @@ def known() -> dict[str, str]:
     suffix = f"-{PRESET}"
     models = [model for model in runtimes.bundled() if model.endswith(suffix)]
     for model in models:
-        if not model.startswith("autovc"):
-            names[model.removesuffix(suffix)] = f"the bundled model {model}"
+        names[model.removesuffix(suffix)] = f"the bundled model {model}"
     names[CONTINUOUS] = "as sin, f0 by the continuous head of the F0 network (needs TensorFlow)"
     return names
 
@@ -130,40 +130,85 @@ def _build(
         return System(name, _upper_bound, lambda item: "world")
     if name == CONTINUOUS:
         return _continuous(name, model, runtime)
-    if runtimes.describe(model, runtime).singers:
+    info = runtimes.describe(model, runtime)
+    if info.system == "autovc":
+        return _converting(name, model, runtime, items, singer)
+    if info.singers:
         return _singing_as(name, model, runtime, items, singer)
     separator = _loaded(model, runtime)
     return System(name, _estimator(separator), lambda item: _digest(model, runtime))
 
 
+def _who(singer: str | None, item: Item) -> str:
+    """Whom a song is to be sung by: by default its target singer, or its own."""
+    return singer or item.target_singer or item.row.singer
+
+
 def _singing_as(
     name: str, model: str, runtime: str, items: Sequence[Item], singer: str | None
 ) -> System:
-    """SDN: sings every song as somebody it knows, by default its target singer or its own."""
-
-    def who(item: Item) -> str:
-        return singer or item.target_singer or item.row.singer
-
+    """SDN: sings every song as somebody it knows; one network for all of them."""
     from sep_tf.separator import Separator
 
     loaded = _load(model, runtime)
     estimators: dict[str, Callable[[Song], Estimate]] = {}
     for item in items:
-        if who(item) in estimators:
+        who = _who(singer, item)
+        if who in estimators:
             continue
-        separator = Separator.from_pretrained(model, runtime=runtime, singer=who(item))
-        try:
+        separator = Separator.from_pretrained(model, runtime=runtime, singer=who)
+        with _named(name, item):
             separator.use(loaded)
-        except ModelError as error:
-            raise ModelError(
-                f"system {name}, song {item.row.song_id}: {error}; choose one by --singer"
-            ) from error
-        estimators[who(item)] = _estimator(separator)
+        estimators[who] = _estimator(separator)
     return System(
         name,
-        lambda song: estimators[who(song.item)](song),
-        lambda item: f"{_digest(model, runtime)} {who(item)}",
+        lambda song: estimators[_who(singer, song.item)](song),
+        lambda item: f"{_digest(model, runtime)} {_who(singer, item)}",
     )
+
+
+def _converting(
+    name: str, model: str, runtime: str, items: Sequence[Item], singer: str | None
+) -> System:
+    """AutoVC: solo voices in the timbre of their target singers, as `sep-tf convert` makes them."""
+    from sep_tf import convert
+
+    loaded = _load(model, runtime)
+    known = loaded.info.singers
+    for item in items:
+        if item.row.backing is not None:
+            raise DataError(
+                f"system {name}, song {item.row.song_id}: has music, and {model} converts solo "
+                "voices: see `tfrecords.testsets --kind=convert`"
+            )
+        with _named(name, item):
+            loaded.info.singer(_who(singer, item))
+
+    def estimate(song: Song) -> Estimate:
+        gain, own = convert.level_gain([song.voice]), song.item.row.singer
+        # f0 is known from the reference: it is the same voice.
+        heard = world.analyse(gain * song.voice, f0=song.features.f0 * song.features.voiced)
+        source = known.index(own) if own in known else -1
+        target = loaded.info.singer(_who(singer, song.item))
+        converted = world.VocoderFeatures.concatenate(
+            list(convert.convert(loaded, [heard], target, source))
+        )
+        features = convert.with_gain(converted, 1.0 / gain)
+        voice = world.synthesise(features, len(song.voice))
+        return Estimate(voice, features.f0, features.voiced)
+
+    return System(name, estimate, lambda item: f"{_digest(model, runtime)} {_who(singer, item)}")
+
+
+@contextlib.contextmanager
+def _named(name: str, item: Item) -> Iterator[None]:
+    """Says of which system and song a singer is not known."""
+    try:
+        yield
+    except ModelError as error:
+        raise ModelError(
+            f"system {name}, song {item.row.song_id}: {error}; choose one by --singer"
+        ) from error
 
 
 def _upper_bound(song: Song) -> Estimate:

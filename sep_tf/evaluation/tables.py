@@ -1,5 +1,6 @@
 """The tables of an evaluation as Markdown."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from sep_tf.evaluation.scores import BY_FIELD, Metric
@@ -8,9 +9,20 @@ from sep_tf.evaluation.scores import BY_FIELD, Metric
 MAIN = ("mcd_db", "mcd_unfloored_db", "raw_pitch", "voiced_pitch", "octave_errors",
         "voicing_recall", "voicing_false_alarm", "heard_pitch")  # fmt: skip
 DISTORTION = ("mcd_all_db", "mcd_loud_db", "mcd_raw_db", "mcd_world_db")
-OTHERS = ("lsd_db", "aperiodicity_db", "timbre_db", "estoi", "content_distance", "silence_db",
-          "backing_correlation", "overall_accuracy", "f0_roughness", "target_timbre_db",
-          "timbre_moved")  # fmt: skip
+# The other tables, in the order of table.md; columns without any value are left out.
+TABLES = {
+    "Pitch and voicing": (
+        "raw_pitch", "voiced_pitch", "raw_chroma", "octave_errors", "voicing_recall",
+        "voicing_false_alarm", "overall_accuracy", "heard_pitch", "f0_roughness",
+    ),
+    "Isolation": ("silence_db", "backing_correlation"),
+    "Spectrum, timbre and content": (
+        "lsd_db", "aperiodicity_db", "timbre_db", "target_timbre_db", "timbre_moved", "estoi",
+        "content_distance",
+    ),
+}  # fmt: skip
+# Differences with a smaller p are marked.
+SIGNIFICANT = 0.05
 
 Summary = dict[str, dict[str, Any]]
 
@@ -41,18 +53,27 @@ def distortion_table(summary: Summary, baseline: str) -> str:
     return _markdown(titles, rows)
 
 
-def others_table(summary: Summary) -> str:
-    """The remaining metrics, those that have a value; "" if none has."""
-    fields = [f for f in OTHERS if any(c[f]["mean"] is not None for c in summary.values())]
+def table_of(summary: Summary, fields: Sequence[str]) -> str:
+    """Means with half of their interval, marked where the baseline differs; "" without a value."""
+    fields = [f for f in fields if any(c[f]["mean"] is not None for c in summary.values())]
     if not fields:
         return ""
     titles = ["System"]
     for metric in (BY_FIELD[field] for field in fields):
-        arrow = {"low": " ↓", "high": " ↑", "": ""}[metric.better]
-        titles.append(metric.title + (f" ({metric.unit})" if metric.unit != "%" else "") + arrow)
-    titles = [title.replace(" ()", "") for title in titles]
-    rows = [[s, *(_cell(BY_FIELD[f], c[f]) for f in fields)] for s, c in summary.items()]
+        unit = f" ({metric.unit})" if metric.unit not in ("", "%") else ""
+        titles.append(metric.title + unit + {"low": " ↓", "high": " ↑", "": ""}[metric.better])
+    rows = [[s, *(_mean_cell(BY_FIELD[f], c[f]) for f in fields)] for s, c in summary.items()]
     return _markdown(titles, rows)
+
+
+def _mean_cell(metric: Metric, figures: dict[str, Any]) -> str:
+    """As "75.0 ± 3.1 %", or "12.10 ± 0.52 *" where it differs from the baseline."""
+    text = value_text(metric, figures["mean"])
+    if figures["mean"] is not None and figures["interval"]:
+        half = value_text(metric, figures["mean"] - figures["interval"][0])
+        text = f"{text.removesuffix(' %')} ± {half}"
+    p = figures.get("p")
+    return text + (" *" if p is not None and p < SIGNIFICANT else "")
 
 
 def report(summaries: dict[str, Summary], command: str, reference: str, baseline: str) -> str:
@@ -70,14 +91,16 @@ def report(summaries: dict[str, Summary], command: str, reference: str, baseline
             blocks.append(f"## {condition or 'no condition'}")
         blocks.append(main_table(summary))
         blocks.append(_notes(summary))
-        blocks.append(distortion_table(summary, baseline))
-        if others := others_table(summary):
-            blocks.append(others)
+        blocks += ["### Distortion", distortion_table(summary, baseline)]
+        for title, fields in TABLES.items():
+            if table := table_of(summary, fields):
+                blocks += [f"### {title}", table]
     voice = "raw vocal" if reference == "raw" else "raw vocal re-synthesised by WORLD"
     blocks.append(
         f"Reference: the {voice}. p: Wilcoxon signed-rank test of the songs' differences from "
-        f"{baseline}, two-sided, not corrected for several comparisons; intervals by Student's t. "
-        "index.html says what each column means."
+        f"{baseline}, two-sided, not corrected for several comparisons; *: p < {SIGNIFICANT}. "
+        "Intervals by Student's t; ± half of the 95 % interval of the mean. Arrows point to where "
+        "it is better. index.html says what each column means."
     )
     blocks.append(f"Made by `{command}`.")
     return "\n\n".join(blocks) + "\n"

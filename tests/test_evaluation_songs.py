@@ -1,0 +1,171 @@
+"""What `evaluate` measures: songs of a manifest, other tools' folders, models that know singers."""
+
+import dataclasses
+import types
+
+import numpy as np
+import pytest
+import soundfile
+from evaluations import RATE, error_of, make_songs, rows_of, sung
+
+from sep_tf import metrics
+from sep_tf.errors import DataError, ModelError
+from sep_tf.evaluation import measures, systems
+from sep_tf.evaluation import songs as songs_module
+from sep_tf.runtimes import ModelInfo
+
+for _package in ("matplotlib", "mir_eval", "pystoi", "scipy"):
+    pytest.importorskip(_package)
+
+
+@pytest.fixture(scope="module")
+def songs(tmp_path_factory):
+    return make_songs(tmp_path_factory.mktemp("some songs ü"))
+
+
+# Songs
+
+
+def test_mixtures_are_made_with_their_gains_and_start(songs):
+    mixture, reference = songs_module.load_song(rows_of(songs, "test.csv")[0])
+    voice, _ = soundfile.read(songs / "a.wav", dtype="float32")
+    noise, _ = soundfile.read(songs / "noise.wav", dtype="float32")
+    np.testing.assert_allclose(reference, 0.5 * voice, atol=1e-7)
+    start = RATE // 2
+    expected = 0.5 * voice + 0.25 * noise[start : start + len(voice)]
+    np.testing.assert_allclose(mixture, expected, atol=1e-6)
+
+
+def test_aligned_songs_are_sums(songs):
+    mixture, reference = songs_module.load_song(rows_of(songs, "aligned.csv")[0])
+    noise, _ = soundfile.read(songs / "noise.wav", dtype="float32")
+    np.testing.assert_allclose(mixture - reference, noise[: len(mixture)], atol=1e-6)
+
+
+def test_a_backing_that_ends_early_is_followed_by_silence(songs):
+    row = dataclasses.replace(rows_of(songs, "test.csv")[0], backing_start=1.9)
+    mixture, reference = songs_module.load_song(row)
+    n = round(0.1 * RATE)
+    assert len(mixture) == len(reference)
+    assert np.abs(mixture - reference)[:n].max() > 0
+    np.testing.assert_array_equal(mixture[n + 1 :], reference[n + 1 :])
+
+
+def test_split_chooses_rows_where_there_are_splits(songs):
+    assert [row.song_id for row in rows_of(songs, "project.csv", "validation")] == ["v"]
+    assert [row.song_id for row in rows_of(songs, "test.csv", "validation")] == ["one", "two"]
+
+
+def test_unreadable_audio_is_named_with_its_row(songs):
+    row = dataclasses.replace(rows_of(songs, "test.csv")[0], vocals=songs / "test.csv")
+    with pytest.raises(DataError, match=r"row one: .*test\.csv"):
+        songs_module.load_song(row)
+
+
+# Systems
+
+
+def test_estimates_that_do_not_fit_are_named(songs, tmp_path, capsys):
+    out, test = f"--output_dir={tmp_path / 'out'}", f"--manifest={songs / 'test.csv'}"
+
+    def error(folder):
+        return error_of(capsys, test, out, "--systems=mixture", f"--estimates_dir={folder}")
+
+    assert "nothing is no folder" in error(tmp_path / "nothing")
+    tool = tmp_path / "tool"
+    tool.mkdir()
+    soundfile.write(tool / "one.wav", sung(220.0), RATE)
+    assert "no audio of 1 of 2 songs: two" in error(tool)
+    soundfile.write(tool / "two.wav", sung(220.0, 0.9), RATE)
+    assert "two (0.900 s instead of 0.800 s)" in error(tool)
+    (tool / "two.wav").write_text("no audio")
+    assert "two.wav: not an audio file" in error(tool)
+    assert "two systems are called 'mixture'" in error(f"mixture={tool}")
+    assert not (tmp_path / "out").exists()
+
+
+def test_small_differences_of_estimates_are_notes(songs, tmp_path):
+    items = songs_module.select(str(songs / "test.csv"), "test", 1)
+    soundfile.write(tmp_path / "one.wav", sung(220.0)[::2][:-80], RATE // 2)
+    folder = systems.Folder("tool", tmp_path)
+    (note,) = folder.check(items)
+    assert "one is 5.0 ms too short" in note and "one has 16000 Hz" in note
+    estimate = folder.system().estimate(songs_module.Song(items[0]))
+    assert len(estimate.audio) == round(0.8 * RATE) and estimate.f0 is None
+
+
+def test_models_that_know_singers_sing_as_target_own_or_given(songs, monkeypatch):
+    loaded = []
+    info = ModelInfo("sdn", {}, 32, 128, singers=("x", "z"))
+
+    def load(model, runtime):
+        loaded.append(types.SimpleNamespace(info=info))
+        return loaded[-1]
+
+    monkeypatch.setattr("sep_tf.runtimes.find", lambda *_: ("litert", None))
+    monkeypatch.setattr("sep_tf.runtimes.describe", lambda model, runtime: info)
+    monkeypatch.setattr("sep_tf.runtimes.load", load)
+    monkeypatch.setattr(systems, "_digest", lambda model, runtime: "model")
+    sung = []
+    monkeypatch.setattr(systems, "_estimator", lambda s: lambda song: sung.append(s._wishes.inputs))
+    items = songs_module.select(str(songs / "test.csv"), "test", None)
+    with pytest.raises(ModelError, match=r"system s, song two: .*'y'.*; choose one by --singer"):
+        systems.build({"s": "s.tflite"}, "auto", items)
+    (system,) = systems.build({"s": "s.tflite"}, "auto", items, "z")
+    assert system.identity(items[0]) == "model z"
+    target = [items[0], dataclasses.replace(items[1], target_singer="z")]
+    loaded.clear()
+    (system,) = systems.build({"s": "s.tflite"}, "auto", target)
+    assert len(loaded) == 1  # one network for all singers
+    assert [system.identity(item) for item in target] == ["model x", "model z"]
+    for item in target:
+        system.estimate(types.SimpleNamespace(item=item))
+    assert sung == [{"singer": 0}, {"singer": 1}]
+
+
+class Tilt:
+    """A runtime of system autovc: the envelope is tilted by the target's number, nothing else."""
+
+    info = ModelInfo("autovc", {}, 32, 64, singers=("y", "z"))
+
+    def __init__(self):
+        self.calls = set()
+
+    def __call__(self, inputs):
+        self.calls.add((inputs["source"], inputs["target"]))
+        envelope = inputs["envelope"].copy()
+        envelope[:, 1] += inputs["target"]
+        return {"envelope": envelope, "aperiodicity": inputs["aperiodicity"]}
+
+
+def test_conversion_moves_the_timbre_and_keeps_f0_and_level(songs, monkeypatch):
+    runtime = Tilt()
+    monkeypatch.setattr("sep_tf.runtimes.describe", lambda model, _: runtime.info)
+    monkeypatch.setattr("sep_tf.runtimes.load", lambda model, _: runtime)
+    monkeypatch.setattr(systems, "_digest", lambda model, _: "model")
+    manifest = songs / "solo.csv"
+    manifest.write_text(
+        "song_id,singer,vocals,backing,split,target_singer\n"
+        "solo,x,a.wav,,test,z\nself,y,b.wav,,test,\nenrol,z,b.wav,,train,\n"
+    )
+    solo, own = songs_module.select(str(manifest), "test", None)
+    (system,) = systems.build({"c": "c.tflite"}, "auto", [solo, own])
+    assert system.identity(solo) == "model z" and system.identity(own) == "model y"
+    song = songs_module.Song(solo)
+    analysis = song.analyse()
+    song.f0 = analysis.f0
+    found = system.estimate(song)
+    assert runtime.calls == {(-1, 1)}  # x is nobody the model knows
+    np.testing.assert_array_equal(found.f0, song.features.f0)
+    np.testing.assert_array_equal(found.voiced, song.features.voiced)
+    heard = metrics.analyse_voice(found.audio)
+    moved = measures.timbre_distance(measures.timbre(analysis), measures.timbre(heard))
+    plain = measures.timbre(metrics.analyse_voice(song.resynthesis))
+    assert moved > 3 * measures.timbre_distance(measures.timbre(analysis), plain)
+    level = 20 * np.log10(np.std(found.audio) / np.std(song.voice))
+    assert abs(level) < 6  # brought to the network's level, and back
+    mixed = songs_module.select(str(songs / "test.csv"), "test", 1)
+    with pytest.raises(DataError, match=r"system c, song one: has music"):
+        systems.build({"c": "c.tflite"}, "auto", mixed, "z")
+    with pytest.raises(ModelError, match=r"system c, song solo: .*'w'.*; choose one by --singer"):
+        systems.build({"c": "c.tflite"}, "auto", [solo], "w")
