@@ -7,10 +7,13 @@ Writes NAME.voice.wav and NAME.npz of every song, `report.csv` with a row for ea
 row is there, and whose file has not changed since, are not extracted anew.
 """
 
+import collections
 import csv
 import glob
+import hashlib
 import json
 import os
+import re
 import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -35,9 +38,11 @@ COLUMNS = (
 PROGRAM = cli.Program(
     "batch",
     "PATTERN... --output_dir=FOLDER [flags]",
-    "Extracts the voices of all songs that match the patterns, as an Apache Beam pipeline: on all "
-    "cores, or with Beam's own flags (--runner=...) on a cluster that shares the folders. The "
-    "model is loaded once a worker. Run again, it goes on where it stopped.",
+    "Extracts the voices of all songs that match the patterns ('songs/**/*.flac') or lie in the "
+    "folders given, as an Apache Beam pipeline: on all cores, or with Beam's own flags "
+    "(--runner=...) on a cluster that shares the folders. The output folder gets NAME.voice.wav "
+    "and NAME.npz of each song, report.csv with a row for each, and failed.csv with those that "
+    "failed and why. Run again, it goes on where it stopped.",
     passes_flags_on=True,
 )
 FLAGS = PROGRAM.flags
@@ -71,6 +76,7 @@ def main(args: list[str]) -> int:
         "f0": FLAGS.f0,
         "singer": FLAGS.singer,
     }
+    _check_beam_flags(beam_flags)
     _load(settings)  # what fails for one song will fail for all
     songs = find(patterns)
     try:
@@ -81,7 +87,6 @@ def main(args: list[str]) -> int:
     plan = [_element(song, name, *made) for song, name in songs]
     waiting = [element for element in plan if done_row(element) is None]
     if waiting:
-        _check_beam_flags(beam_flags)
         run_pipeline(waiting, FLAGS.workers or max(1, (os.cpu_count() or 1) // 2), beam_flags)
     failed = write_reports(plan, FLAGS.output_dir)
     before = len(plan) - len(waiting)
@@ -97,38 +102,49 @@ def main(args: list[str]) -> int:
 def find(patterns: Sequence[str]) -> list[tuple[str, str]]:
     """Songs that match, and a name for each below the output folder.
 
+    A pattern that is a folder stands for all songs in it. Songs are named as they lie below the
+    part of the pattern that is fixed, without their extension, unless they differ in it alone.
+
     Raises:
-      SepTfError: a pattern matches nothing, or two songs would have one name.
+      SepTfError: a pattern matches no audio, or two songs would have one name.
     """
     from sep_tf import jobs
 
     found: dict[str, str] = {}
     for pattern in patterns:
-        files = [f for f in sorted(glob.glob(pattern, recursive=True)) if os.path.isfile(f)]
-        if not files:
-            raise SepTfError(f"{pattern}: no file matches")
-        fixed = pattern.split("*")[0].split("?")[0].split("[")[0]
-        root = os.path.dirname(fixed) if fixed != pattern else os.path.dirname(pattern)
-        for file in files:
-            if os.path.splitext(file)[0].endswith(jobs.OURS):
-                continue  # what an earlier run made is not a song
-            found.setdefault(file, os.path.splitext(os.path.relpath(file, root or "."))[0])
-    names = list(found.values())
-    for file, name in found.items():
-        if names.count(name) > 1:
-            found[file] = name + os.path.splitext(file)[1]
+        root = os.path.dirname(re.split(r"[*?[]", pattern, maxsplit=1)[0])
+        files = glob.glob(pattern, recursive=True)
+        if os.path.isdir(pattern):
+            root = pattern
+            files = glob.glob(os.path.join(glob.escape(pattern), "**", "*"), recursive=True)
+        songs = [file for file in sorted(files) if jobs.looks_like_a_song(file)]
+        if not songs:
+            raise SepTfError(f"{pattern}: no audio file matches")
+        found |= {song: os.path.relpath(song, root or ".") for song in songs if song not in found}
+    short = collections.Counter(os.path.splitext(name)[0] for name in found.values())
+    first: dict[str, str] = {}
+    for song, name in found.items():
+        stem = os.path.splitext(name)[0]
+        found[song] = name = stem if short[stem] == 1 else name
+        if name in first:
+            raise SepTfError(
+                f"{song} and {first[name]} would both be called {name}: give patterns that begin "
+                "in one folder"
+            )
+        first[name] = song
     return list(found.items())
 
 
 def _element(song: str, name: str, folder: str, settings: dict, features: bool) -> dict[str, Any]:
     """A song as it travels: plain values that every engine can carry."""
     base = os.path.join(folder, name)
-    row = os.path.join(folder, ROWS, name.replace(os.sep, "%2F") + ".json")
+    # Short, whatever the length of the name.
+    row = hashlib.sha256(os.fsencode(name)).hexdigest()[:32]
     return {
         "input": song,
         "output": base + ".voice.wav",
         "features": base + ".npz" if features else None,
-        "row": row,
+        "row": os.path.join(folder, ROWS, row + ".json"),
         "settings": settings,
     }
 
@@ -172,7 +188,7 @@ def extract_song(element: dict[str, Any], separator: "Separator") -> dict[str, A
             element["input"], element["output"], features_out=element["features"]
         )
         row |= dataclasses.asdict(result)
-    except (SepTfError, OSError) as error:
+    except (SepTfError, OSError, MemoryError) as error:
         row |= {"input": element["input"], "error": cli.describe(error)}
     with audio_io.replacing(element["row"]) as path, open(path, "w", encoding="utf-8") as file:
         json.dump(row, file)

@@ -21,7 +21,7 @@ AUDIO_EXTENSIONS = (
 
 
 # What earlier runs made is not a song.
-OURS = (".voice", ".resynth", ".accompaniment", ".converted")
+_OURS = (".voice", ".resynth", ".accompaniment", ".converted")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -88,10 +88,17 @@ def _audio_below(folder: str) -> Iterator[str]:
     for parent, folders, files in os.walk(folder, onerror=_refuse):
         folders[:] = [name for name in folders if not name.startswith(".")]
         for name in files:
-            stem, extension = os.path.splitext(name)
-            if extension.lower() in AUDIO_EXTENSIONS and not stem.endswith(OURS):
-                if not name.startswith("."):
-                    yield os.path.relpath(os.path.join(parent, name), folder)
+            path = os.path.join(parent, name)
+            if looks_like_a_song(path):
+                yield os.path.relpath(path, folder)
+
+
+def looks_like_a_song(path: str) -> bool:
+    """Whether it is called as audio is, is not hidden, and was not made by an earlier run."""
+    name = os.path.basename(path)
+    stem, extension = os.path.splitext(name)
+    audio = extension.lower() in AUDIO_EXTENSIONS and not name.startswith(".")
+    return audio and not stem.endswith(_OURS)
 
 
 def plan(

@@ -55,6 +55,19 @@ def test_a_catalogue(songs, capsys):
     assert len(table("out/report.csv")) == 4 and not table("out/failed.csv")
 
 
+def test_names(songs):
+    """As songs lie below what is fixed of the pattern; a folder is all that is in it."""
+    for name in ("songs/one.flac", "songs/one.voice.wav", "songs/.x.wav", "songs/cover.jpg"):
+        with open(name, "w"):
+            pass
+    every = {"songs/one.wav": "one.wav", "songs/one.flac": "one.flac", "songs/bad.wav": "bad"}
+    every |= {"songs/deep/two.flac": "deep/two", "songs/deep/one.wav": "deep/one"}
+    assert dict(batch.find(["songs"])) == dict(batch.find(["songs/**/*"])) == every
+    assert batch.find(["songs/d*/*.flac", "songs/deep/t*"]) == [("songs/deep/two.flac", "deep/two")]
+    os.rename("songs/deep", "a[1]*")
+    assert dict(batch.find(["a[1]*/"])) == {"a[1]*/one.wav": "one", "a[1]*/two.flac": "two"}
+
+
 @pytest.mark.slow
 def test_in_several_processes(songs, capsys):
     assert batch.run(["songs/**/*.flac", "songs/o*", "--output_dir=out", "--workers=2"]) == 0
@@ -66,11 +79,14 @@ def test_in_several_processes(songs, capsys):
     [
         (["--output_dir=out"], "no pattern of songs"),
         (["songs/*.wav"], "no --output_dir given"),
-        (["songs/*.mp3", "--output_dir=out"], "songs/*.mp3: no file matches"),
+        (["songs/*.mp3", "--output_dir=out"], "songs/*.mp3: no audio file matches"),
+        (["songs/o*", "more/o*", "--output_dir=out"], "would both be called one"),
         (["songs/*.wav", "--output_dir=out", "--model=nobody"], "unknown model 'nobody'"),
         (["songs/*.wav", "--output_dir=songs/one.wav"], "the folder cannot be made"),
         (["songs/*.wav", "--output_dir=out", "--runer=X"], "--runer"),
     ],
 )
 def test_what_is_wrong(songs, capsys, argv, words):
+    os.mkdir("more")
+    soundfile.write("more/one.wav", harness.sung(0.2, 220.0), harness.RATE)
     assert words in harness.one_line_error(batch.run, argv, capsys)
