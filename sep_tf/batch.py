@@ -8,6 +8,7 @@ row is there, and whose file has not changed since, are not extracted anew.
 """
 
 import collections
+import contextlib
 import csv
 import glob
 import hashlib
@@ -68,28 +69,47 @@ def main(args: list[str]) -> int:
     PROGRAM.require([], "output_dir")
     if not patterns:
         raise cli.UsageError("no pattern of songs given, see --help")
+    songs = find(patterns)
     cli.require_packages("apache_beam")
     cli.quiet_tensorflow()
-    settings = {
-        "model": FLAGS.model,
-        "runtime": FLAGS.runtime,
-        "f0": FLAGS.f0,
-        "singer": FLAGS.singer,
-    }
-    _check_beam_flags(beam_flags)
+    with cli.quiet_native_log():
+        from tfrecords import engine
+
+    engine.check_flags(beam_flags, FLAGS)
+    settings = {name: FLAGS[name].value for name in ("model", "runtime", "f0", "singer")}
     _load(settings)  # what fails for one song will fail for all
-    songs = find(patterns)
-    try:
-        os.makedirs(os.path.join(FLAGS.output_dir, ROWS), exist_ok=True)
-    except OSError as error:
-        raise SepTfError(f"{FLAGS.output_dir}: the folder cannot be made: {error}") from error
+    rows = os.path.join(FLAGS.output_dir, ROWS)
+    _make_folder(rows)
+    _remove_partial(rows)
     made = (FLAGS.output_dir, settings, FLAGS.features)
     plan = [_element(song, name, *made) for song, name in songs]
     waiting = [element for element in plan if done_row(element) is None]
     if waiting:
-        run_pipeline(waiting, FLAGS.workers or max(1, (os.cpu_count() or 1) // 2), beam_flags)
-    failed = write_reports(plan, FLAGS.output_dir)
-    before = len(plan) - len(waiting)
+        try:
+            run_pipeline(waiting, FLAGS.workers or max(1, (os.cpu_count() or 1) // 2), beam_flags)
+        finally:
+            _remove_partial(rows)
+    return _tell(plan, write_reports(plan, FLAGS.output_dir), len(plan) - len(waiting))
+
+
+def _make_folder(path: str) -> None:
+    try:
+        os.makedirs(path, exist_ok=True)
+    except OSError as error:
+        reason = (error.strerror or "unknown reason").lower()
+        raise SepTfError(f"{path}: the folder cannot be made: {reason}") from error
+
+
+def _remove_partial(folder: str) -> None:
+    """What workers left that were killed."""
+    for entry in os.scandir(folder):
+        if not entry.name.endswith(".json"):
+            with contextlib.suppress(OSError):
+                os.unlink(entry.path)
+
+
+def _tell(plan: list[dict[str, Any]], failed: list[dict[str, Any]], before: int) -> int:
+    """One line about all, one for each that failed; returns the exit code."""
     print(
         f"{len(plan) - len(failed)} of {len(plan)} songs done, {before} of them before; "
         f"{os.path.join(FLAGS.output_dir, REPORT)}"
@@ -150,7 +170,7 @@ def _element(song: str, name: str, folder: str, settings: dict, features: bool) 
 
 
 def _stamp(path: str) -> list[int] | None:
-    """What tells whether a file is the one that was extracted."""
+    """Size and time of a file: what tells whether it is the one that was extracted."""
     try:
         status = os.stat(path)
     except OSError:
@@ -176,20 +196,31 @@ def _how(element: dict[str, Any]) -> dict[str, Any]:
 
 
 def extract_song(element: dict[str, Any], separator: "Separator") -> dict[str, Any]:
-    """Extracts one song and writes its row; a song that fails has one that says why."""
+    """Extracts one song and writes its row; a song that fails has one that says why.
+
+    A worker may be killed at any moment: files are made among the rows, and moved when whole.
+    """
     import dataclasses
 
     from sep_tf import audio_io
 
     row: dict[str, Any] = {"stamp": _stamp(element["input"]), "how": _how(element)}
+    final = {key: element[key] for key in ("features", "output") if element[key]}
+    # By their endings, which name the formats.
+    partial = {key: element["row"] + os.path.splitext(path)[1] for key, path in final.items()}
     try:
-        os.makedirs(os.path.dirname(element["output"]), exist_ok=True)
         result = separator.separate_file(
-            element["input"], element["output"], features_out=element["features"]
+            element["input"], partial["output"], features_out=partial.get("features")
         )
-        row |= dataclasses.asdict(result)
+        os.makedirs(os.path.dirname(element["output"]), exist_ok=True)
+        for key, path in final.items():
+            os.replace(partial[key], path)
+        row |= dataclasses.asdict(result) | {"output": element["output"]}
     except (SepTfError, OSError, MemoryError) as error:
-        row |= {"input": element["input"], "error": cli.describe(error)}
+        said = cli.describe(error)
+        for key, path in final.items():
+            said = said.replace(partial[key], path)
+        row |= {"input": element["input"], "error": said}
     with audio_io.replacing(element["row"]) as path, open(path, "w", encoding="utf-8") as file:
         json.dump(row, file)
     return row
@@ -208,12 +239,6 @@ def _load(settings: dict[str, Any]) -> "Separator":
     return separator
 
 
-def _check_beam_flags(beam_flags: Sequence[str]) -> None:
-    from tfrecords import pipeline
-
-    pipeline.check_flags(["--runner=DirectRunner", *beam_flags], set(FLAGS))
-
-
 def run_pipeline(elements: list[dict[str, Any]], workers: int, beam_flags: Sequence[str]) -> None:
     """Extracts all songs; each leaves its row.
 
@@ -221,11 +246,14 @@ def run_pipeline(elements: list[dict[str, Any]], workers: int, beam_flags: Seque
       elements: of `_element`.
       workers: processes of the local engine.
       beam_flags: Beam's own; without --runner among them, the local engine it is.
+
+    Raises:
+      SepTfError: the engine could not be reached, or failed.
     """
     import apache_beam as beam
-    from apache_beam.options.pipeline_options import PipelineOptions
-    from apache_beam.runners.portability.fn_api_runner import fn_runner
     from apache_beam.utils import shared
+
+    from tfrecords import engine, progress
 
     class Extract(beam.DoFn):
         """One model a process, whatever its number of threads."""
@@ -237,22 +265,34 @@ def run_pipeline(elements: list[dict[str, Any]], workers: int, beam_flags: Seque
             settings = element["settings"]
             yield extract_song(element, self._shared.acquire(lambda: _load(settings)))
 
-    own: list[str] = []
-    runner = None
-    if not any(flag.startswith("--runner") for flag in beam_flags):
-        # DirectRunner would first look for another engine on the network.
-        runner = fn_runner.FnApiRunner()
-        mode = "multi_processing" if workers > 1 else "in_memory"
-        own = [f"--direct_num_workers={workers}", f"--direct_running_mode={mode}"]
-    pipeline = beam.Pipeline(runner=runner, options=PipelineOptions([*own, *beam_flags]))
-    (
-        pipeline
-        | "songs" >> beam.Create(elements)
-        | "spread" >> beam.Reshuffle()
-        | "extract" >> beam.ParDo(Extract())
-        | "count" >> beam.combiners.Count.Globally()
-    )
-    pipeline.run().wait_until_finish()
+    def build(pipeline: beam.Pipeline) -> None:
+        # The last step has one result: some engines compute nothing else.
+        (
+            pipeline
+            | "songs" >> beam.Create(elements)
+            | "spread" >> beam.Reshuffle()
+            | "extract" >> beam.ParDo(Extract())
+            | "count" >> beam.combiners.Count.Globally()
+        )
+
+    def finished() -> list[int]:
+        return [n for n, element in enumerate(elements) if os.path.exists(element["row"])]
+
+    # Rows of earlier runs say nothing of this one. Longest first: all workers end together.
+    elements = sorted(elements, key=lambda element: -_size(element["input"]))
+    for element in elements:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(element["row"])
+    sizes = [_size(element["input"]) for element in elements]
+    with (
+        progress.Reporter(PROGRAM.note) as report,
+        progress.Watch(finished, sizes, report),
+    ):
+        engine.run(build, workers, beam_flags)
+
+
+def _size(path: str) -> int:
+    return (_stamp(path) or [0])[0]
 
 
 def write_reports(plan: list[dict[str, Any]], folder: str) -> list[dict[str, Any]]:

@@ -2,6 +2,11 @@
 
 import csv
 import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,6 +16,9 @@ from sep_tf import audio_io, batch
 from tests import harness
 
 pytest.importorskip("apache_beam", reason="apache_beam is not installed (extra [data])")
+
+
+ROOT = Path(__file__).parent.parent
 
 
 def table(path) -> list[dict[str, str]]:
@@ -72,6 +80,39 @@ def test_names(songs):
 def test_in_several_processes(songs, capsys):
     assert batch.run(["songs/**/*.flac", "songs/o*", "--output_dir=out", "--workers=2"]) == 0
     assert len(table("out/report.csv")) == 2
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number, code", [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_interrupted_and_run_again(songs, monkeypatch, number, code):
+    """Workers end with the program, nothing half-written stays, what is done is not done again."""
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    long = np.tile(harness.sung(10.0, 220.0)[::4], 60)
+    for name in ("a", "b"):
+        soundfile.write(f"{name}.wav", long, harness.RATE // 4, subtype="PCM_16")
+    # Larger than its length says, so that it is begun first.
+    audio = np.repeat(harness.sung(1.0, 220.0)[:, None], 200, axis=1)
+    soundfile.write("short.wav", audio, harness.RATE, subtype="PCM_16")
+    argv = [sys.executable, "-m", "sep_tf.cli", "batch", "*.wav", "--output_dir=out"]
+    program = subprocess.Popen([*argv, "--workers=2"], stderr=subprocess.PIPE, text=True)
+    while not os.path.exists("out/short.voice.wav"):
+        assert program.poll() is None
+        time.sleep(0.1)
+    program.send_signal(number)
+    err = program.communicate(timeout=60)[1]
+    lines = [line for line in err.splitlines() if " left" not in line]
+    assert (program.returncode, len(lines)) == (code, 1), err
+    time.sleep(1.0)  # until the workers have noticed
+    left = {str(path) for path in Path("out").rglob("*") if path.is_file()}
+    assert {name for name in left if not name.startswith("out/.rows")} == {
+        *("out/short.voice.wav", "out/short.npz")
+    }
+    os.unlink("a.wav")
+    os.unlink("b.wav")
+    before = os.stat("out/short.voice.wav").st_mtime_ns
+    assert batch.run(["*.wav", "--output_dir=out", "--workers=1"]) == 0
+    assert os.stat("out/short.voice.wav").st_mtime_ns == before
+    assert [name for name in os.listdir("out/.rows") if not name.endswith(".json")] == []
 
 
 @pytest.mark.parametrize(

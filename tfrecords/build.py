@@ -142,7 +142,7 @@ def build(
         work = _work(rows, names, more)
         # Longest first: engines deal them out in turn, and end together.
         elements.sort(key=lambda element: -work[element["index"]])
-        with progress.Watch(f"{partial}/songs", work, report):
+        with progress.Watch(lambda: _finished(f"{partial}/songs"), work, report):
             result = pipeline.run(elements, plan, workers or os.cpu_count() or 1, beam_flags)
         index = _index(names, singers, result, letters, skip_bad)
         _remove(f"{partial}/songs", f"{partial}/{pipeline.RESULT_NAME}")
@@ -159,6 +159,17 @@ def build(
             error.add_note(f"{partial} could not be removed: {left.message}")
         raise
     return index
+
+
+def _finished(folder: str) -> list[int] | None:
+    """Numbers of the songs whose files are there; None when the file system is out of reach."""
+    import tensorflow as tf
+
+    try:
+        names = tf.io.gfile.listdir(folder)
+    except tf.errors.OpError:
+        return None
+    return [int(Path(name).stem) for name in names if name.endswith(".tfrecord")]
 
 
 def _index(
@@ -256,8 +267,8 @@ def main(args: list[str]) -> int:
         cli.require_packages("audiomentations")
     cli.quiet_tensorflow()
     with cli.quiet_native_log():
-        from tfrecords import pipeline
-    pipeline.check_flags(args, FLAGS)
+        from tfrecords import engine
+    engine.check_flags(args, FLAGS)
     import tensorflow as tf
 
     # Without a folder for good, analyses are kept until they are in the records.

@@ -3,8 +3,7 @@
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
-from pathlib import Path
+from collections.abc import Callable, Collection, Sequence
 
 # Songs done, songs in all, share of the work done.
 Progress = Callable[[int, int, float], None]
@@ -14,17 +13,22 @@ _LINES = 30.0
 
 
 class Watch:
-    """Reports progress while workers anywhere fill a folder with one file a song."""
+    """Reports progress while workers anywhere are at work."""
 
-    def __init__(self, folder: str, weights: Sequence[float], progress: Progress | None) -> None:
+    def __init__(
+        self,
+        finished: Callable[[], Collection[int] | None],
+        weights: Sequence[float],
+        progress: Progress | None,
+    ) -> None:
         """Looks at nothing yet; a `with` block does.
 
         Args:
-          folder: on any file system of TensorFlow; files are named by the song's number.
+          finished: numbers of the songs that are done; None when that is not known for a moment.
           weights: work of each song, in any unit.
-          progress: called whenever the folder was looked at; None to look at nothing.
+          progress: called whenever it was asked for; None to look at nothing.
         """
-        self._folder, self._weights, self._progress = folder, weights, progress
+        self._finished, self._weights, self._progress = finished, weights, progress
         self._whole = sum(weights) or 1.0
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._poll, daemon=True)
@@ -41,16 +45,10 @@ class Watch:
                 self._progress(len(self._weights), len(self._weights), 1.0)
 
     def _poll(self) -> None:
-        import tensorflow as tf
-
         while not self._stop.wait(_POLL):
-            try:
-                names = tf.io.gfile.listdir(self._folder)
-            except tf.errors.OpError:
-                continue  # a file system that is out of reach for a moment
-            done = [int(Path(name).stem) for name in names if name.endswith(".tfrecord")]
-            share = sum(self._weights[number] for number in done) / self._whole
-            self._progress(len(done), len(self._weights), share)
+            if (done := self._finished()) is not None:
+                share = sum(self._weights[number] for number in done) / self._whole
+                self._progress(len(done), len(self._weights), share)
 
 
 class Reporter:

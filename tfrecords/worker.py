@@ -1,4 +1,4 @@
-"""A worker process of `sep-tf build` on this machine: Beam's, but quiet, and gone with its parent.
+"""A worker process on this machine: Beam's own, but quiet, and gone with its parent.
 
 python -m tfrecords.worker PARENT_PID ALIVE_FILE
 """
