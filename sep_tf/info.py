@@ -11,6 +11,7 @@ import sys
 from absl import flags
 
 from sep_tf import cli
+from sep_tf.config import AudioConfig
 
 PACKAGES = (
     *("numpy", "soundfile", "soxr", "pyworld", "absl-py", "ai-edge-litert", "tqdm", "setuptools"),
@@ -21,8 +22,9 @@ PRESETS = pathlib.Path(__file__).parent / "presets"
 
 PROGRAM = cli.Program(
     "info",
-    "[--devices]",
-    "Prints versions, the platform and the bundled models with their scores.",
+    "[MODEL...] [--devices]",
+    "Prints versions, the platform and the bundled models with their scores and the singers they "
+    "know; of models named (bundled names or files) what they say of themselves.",
 )
 FLAGS = PROGRAM.flags
 flags.DEFINE_bool(
@@ -33,7 +35,9 @@ flags.DEFINE_bool(
 def main(args: list[str]) -> int:
     """Prints the report."""
     if args:
-        raise cli.UsageError(f"takes no arguments, got {args[0]}")
+        for model in args:
+            print("\n".join(describe(model)))
+        return 0
     print(cli.version_line())
     print(f"python {platform.python_version()}, {platform.platform()}, {os.cpu_count()} CPUs")
     for package in PACKAGES:
@@ -46,6 +50,18 @@ def main(args: list[str]) -> int:
     for line in model_lines(PRESETS) or ["none bundled"]:
         print(f"  {line}")
     return 0
+
+
+def describe(model: str) -> list[str]:
+    """What a model's file says; raises ModelError for what is none."""
+    from sep_tf import runtimes
+
+    cli.quiet_tensorflow()
+    with cli.quiet_native_log():
+        info = runtimes.describe(model)
+    seconds = info.chunk_frames / AudioConfig().frames_per_second
+    singers = f"singers: {', '.join(info.singers)}" if info.singers else "knows no singers"
+    return [f"{model}: system={info.system}, chunks of {seconds:g} s", f"  {singers}"]
 
 
 def model_lines(folder: pathlib.Path) -> list[str]:

@@ -1,0 +1,100 @@
+"""Every system by `sep-tf extract`, with exports of random weights, on all three runtimes."""
+
+import numpy as np
+import pytest
+import soundfile
+
+from export import module, saved_model, tflite
+from sep_tf import audio_io, cli, models
+from sep_tf.config import PRESETS, ExtractConfig
+from sep_tf.runtimes.signatures import SIGNATURES
+from tests import harness
+
+SINGERS = ("ann", "ben")
+RATE = 44_100
+# Runtime -> what its file is called after the name of the model.
+FILES = {"litert": ".tflite", "keras": ".weights.h5", "saved_model": "/1"}
+
+
+def exported(system: str, folder, runtimes=tuple(FILES)) -> str:
+    """Files of a model of random weights for the runtimes; returns what their names begin with."""
+    singers = SINGERS if SIGNATURES[system].singers else ()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "ExtractConfig", lambda: ExtractConfig(chunk_frames=128))
+        model = models.build_system(system, PRESETS["tiny"], len(singers))
+        harness.randomise(model)
+        info = module.model_info(model, PRESETS["tiny"], system, singers)
+    base = folder / system
+    if "litert" in runtimes:
+        tflite.write(tflite.convert(model, info), info, folder / f"{system}.tflite")
+    if "keras" in runtimes:
+        module.save_weights(model, info, folder / f"{system}.weights.h5")
+    if "saved_model" in runtimes:
+        base.mkdir()
+        saved_model.write(model, info, base / "1")
+    return str(base)
+
+
+@pytest.fixture(autouse=True)
+def song(tmp_path, monkeypatch) -> None:
+    """A second of singing with a band, in stereo."""
+    monkeypatch.chdir(tmp_path)
+    sides = [harness.sung(1.4, 220.0) + harness.band(1.4, side) for side in (1, 2)]
+    soundfile.write("song.wav", np.stack(sides, 1)[: harness.RATE], RATE, subtype="FLOAT")
+
+
+def extract(model: str, *argv: str) -> np.ndarray:
+    """Runs the program; the voice, [samples, channels]."""
+    command = ["extract", "song.wav", "--output=voice.wav", f"--model={model}", *argv]
+    assert cli.main([*command, "--encoding=float", "--clip=none"]) == 0
+    return soundfile.read("voice.wav", always_2d=True)[0]
+
+
+def test_sdn_sings_as_who_is_named(tmp_path, capsys):
+    """Names are listed by info, each is another voice, and a missing or wrong one is told."""
+    model = exported("sdn", tmp_path, ["litert"]) + ".tflite"
+    assert cli.main(["info", model]) == 0
+    assert capsys.readouterr().out.splitlines()[1].strip() == "singers: ann, ben"
+    voices = [extract(model, "--system=sdn", f"--singer={name}") for name in SINGERS]
+    assert all(len(voice) == harness.RATE and np.isfinite(voice).all() for voice in voices)
+    assert voices[0].any() and np.abs(voices[0] - voices[1]).max() > 0.05 * np.abs(voices[0]).max()
+    argv = ["song.wav", f"--model={model}", "--output=other.wav"]
+    for more, words in (
+        ([], "needs a singer, one of: ann, ben"),
+        (["--singer=anne"], "unknown singer 'anne' (did you mean ann?), expected one of: ann, ben"),
+        (["--singer=ann", "--system=sin"], "a model of system sdn, not sin"),
+        (["--singer=ann", "--accompaniment=band.wav"], "use --system=unet"),
+    ):
+        line = harness.one_line_error(lambda a: cli.main(["extract", *a]), [*argv, *more], capsys)
+        assert words in line
+    assert not (tmp_path / "other.wav").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("system", ["sin", "sdn", "ss", "unet"])
+def test_the_same_voice_on_every_runtime(system, tmp_path):
+    base = exported(system, tmp_path)
+    singer = ["--singer=ben"] if SIGNATURES[system].singers else []
+    vocoder = system != "unet"
+    side = ["--features_out=f.npz"] if vocoder else ["--accompaniment=band.wav"]
+    voices, features = {}, {}
+    for runtime, ending in FILES.items():
+        argv = [f"--runtime={runtime}", f"--system={system}", *singer, *side]
+        voices[runtime] = extract(base + ending, *argv)
+        if vocoder:
+            with np.load("f.npz") as stored:
+                features[runtime] = dict(stored)
+        else:
+            band, _ = soundfile.read("band.wav")
+            mixture, _ = soundfile.read("song.wav")
+            np.testing.assert_allclose(band + voices[runtime], mixture, atol=1e-5)
+    expected = voices["litert"]
+    assert expected.shape == (harness.RATE, 1 if vocoder else 2) and expected.std() > 1e-5
+    for runtime in ("keras", "saved_model"):
+        error = np.abs(voices[runtime] - expected).max()
+        assert error < 1e-3 * np.abs(expected).max(), (runtime, error)
+        for name, value in features.get(runtime, {}).items():
+            reference = features["litert"][name].astype(float)
+            scale = max(reference.std(), 1e-3)
+            assert np.abs(value - reference).max() < 1e-3 * scale, (runtime, name)
+    assert audio_io.probe("voice.wav").sample_rate == RATE
