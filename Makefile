@@ -26,8 +26,9 @@ docs: $(VENV)/.all  ## build the documents into build/site; any warning fails
 	$(RUN) -m docs.figures
 	NO_MKDOCS_2_WARNING=1 $(RUN) -m mkdocs build --strict
 
-lint: $(VENV)/.all  ## check the style
+lint: $(VENV)/.all  ## check style, and the types of the public API
 	$(RUN) -m ruff check .
+	$(RUN) -m mypy
 
 test: $(VENV)/.all  ## run the tests (installs every extra)
 	$(RUN) -m pytest
@@ -36,7 +37,7 @@ test-slow: $(VENV)/.all  ## run the slow tests only
 	$(RUN) -m pytest -m slow
 
 clean:  ## remove what builds and tests leave behind; .venv stays
-	rm -rf build dist *.egg-info .pytest_cache .ruff_cache .hypothesis
+	rm -rf build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find . -name $(VENV) -prune -o -name __pycache__ -type d -exec rm -rf {} +
 
 # The Python is new enough, what pyworld is compiled with is there, and so is the environment.

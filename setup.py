@@ -55,9 +55,11 @@ EXTRAS = {
     ],
 }
 EXTRAS["dev"] = sorted({r for extra in EXTRAS.values() for r in extra}) + [
+    "build>=1.2",
     "hypothesis>=6.100",
     # The second Keras backend that the networks are tested on.
     "jax>=0.4.30",
+    "mypy>=1.15",
     # Drives the browser that takes the listening test in tests.
     "playwright>=1.40",
     # SPTK, the other implementation that mel-cepstra are compared with.
@@ -84,6 +86,7 @@ setup(
         "export": ["serving/*.config", "serving/*.yaml"],
         "sep_tf": [
             *(f"presets/*{suffix}" for suffix in (".flags", ".tflite", ".weights.h5", ".json")),
+            "py.typed",
             "evaluation/*.html",
             "listening_test/page/*",
         ]

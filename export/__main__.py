@@ -9,9 +9,9 @@ from pathlib import Path
 
 from absl import flags
 
+from export import formats
 from sep_tf import audio_io, cli
 from sep_tf.config import F0_DECODINGS, PRESETS, AudioConfig
-from sep_tf.errors import ModelError
 from sep_tf.runtimes.signatures import SIGNATURES
 
 PROGRAM = cli.Program(
@@ -50,7 +50,7 @@ flags.DEFINE_string(
     flag_values=FLAGS,
 )
 flags.DEFINE_enum(
-    "format", "tflite", ["tflite", "saved_model"], "What to export.", flag_values=FLAGS
+    "format", "tflite", list(formats.FORMATS), "What to export.", flag_values=FLAGS
 )
 flags.DEFINE_enum(
     "quantise", "float16", ["none", "float16", "dynamic", "int8"], "Numbers of the .tflite.",
@@ -87,10 +87,11 @@ def main(args: list[str]) -> int:
         raise cli.UsageError(f"folder {output.parent} does not exist")
     cli.quiet_tensorflow()
     model, info = _network()
-    if FLAGS.format == "saved_model":
-        _export_saved_model(model, info, output, music)
-    else:
-        _export_tflite(model, info, output, music)
+    options = {name: FLAGS[name].value for name in ("quantise", "calibration", "model_version")}
+    compared = music if FLAGS.verify else None
+    trained = bool(FLAGS.model_dir)
+    job = formats.Job(model, info, output, compared, trained, options, PROGRAM.note)
+    formats.export(FLAGS.format, job)
     return 0
 
 
@@ -106,61 +107,6 @@ def _network() -> tuple:
     return module.assemble(
         Path(FLAGS.model_dir), FLAGS.preset, FLAGS.system, data_dir, FLAGS.f0_decoding
     )
-
-
-def _export_tflite(model, info, output: Path, music) -> None:
-    """NAME.tflite, and NAME.weights.h5 when it came from a training."""
-    from export import module, tflite, verify
-
-    endings = (".weights.h5", ".tflite")
-    weights, file = (output.with_name(output.name + ending) for ending in endings)
-    # Under other names until the exported file has been run and compared.
-    trials = [output.with_name("trial-" + output.name + ending) for ending in endings]
-    try:
-        if FLAGS.model_dir:
-            module.save_weights(model, info, trials[0])
-        content = tflite.convert(model, info, FLAGS.quantise, FLAGS.calibration)
-        tflite.write(content, info, trials[1])
-        if FLAGS.verify:
-            inputs = module.example(music, info)
-            expected = module.call(model, info, inputs)
-            parameters = model.count_params()
-            report = verify.tflite(trials[1], expected, inputs, FLAGS.quantise, parameters)
-            _judge(file, report, verify.BOUNDS[FLAGS.quantise])
-        if FLAGS.model_dir:
-            trials[0].replace(weights)
-        trials[1].replace(file)
-    finally:
-        for trial in trials:
-            trial.unlink(missing_ok=True)
-
-
-def _export_saved_model(model, info, output: Path, music) -> None:
-    from export import saved_model, verify
-
-    output.mkdir(exist_ok=True)
-    # Not a number: a server that watches the folder does not see it.
-    trial = output / "trial"
-    saved_model.remove(trial)
-    try:
-        saved_model.write(model, info, trial)
-        if not (trial / saved_model.WARMUP_FILE).is_file():
-            PROGRAM.note("no warm-up requests: they need the package tensorflow-serving-api")
-        if FLAGS.verify:
-            report = saved_model.verify(model, info, trial, music)
-            _judge(output, report, verify.BOUNDS["saved_model"])
-        print(f"wrote {saved_model.publish(trial, output, FLAGS.model_version)}")
-    finally:
-        saved_model.remove(trial)
-
-
-def _judge(name: Path, report, bounds) -> None:
-    """Prints a report; raises ModelError when it is out of bounds."""
-    print(f"{name}: compared with Keras:")
-    for line in report.lines():
-        print(f"  {line}")
-    if problems := report.problems(bounds):
-        raise ModelError(f"{name} differs from the Keras model, not kept: {'; '.join(problems)}")
 
 
 def run(argv: list[str] | None = None) -> int:

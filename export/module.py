@@ -140,7 +140,7 @@ def example(sound: np.ndarray, info: ModelInfo) -> dict[str, np.ndarray]:
     AutoVC reads the sound as a voice: its WORLD features; singers are the first and the last.
     """
     cut = excerpt(sound, info)
-    inputs = chunks.spectrograms(np.pad(cut, chunks.MARGIN), info)
+    inputs: dict[str, Any] = chunks.spectrograms(np.pad(cut, chunks.MARGIN), info)
     if info.system == "autovc":
         from sep_tf import world
 

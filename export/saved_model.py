@@ -13,7 +13,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from export import graph, module
+from export import formats, graph, module
 from export import verify as checks
 from sep_tf.errors import ModelError
 from sep_tf.runtimes import ModelInfo
@@ -24,6 +24,24 @@ UNITS_FILE = "assets/signatures.json"
 WARMUP_FILE = "assets.extra/tf_serving_warmup_requests"
 # Seconds that the loader may take to start TensorFlow and run once.
 _CLI_TIMEOUT = 300
+
+
+def export(job: formats.Job) -> None:
+    """The next version in the folder of versions."""
+    job.output.mkdir(exist_ok=True)
+    # Not a number: a server that watches the folder does not see it.
+    trial = job.output / "trial"
+    remove(trial)
+    try:
+        write(job.model, job.info, trial)
+        if not (trial / WARMUP_FILE).is_file():
+            job.note("no warm-up requests: they need the package tensorflow-serving-api")
+        if job.music is not None:
+            report = verify(job.model, job.info, trial, job.music)
+            formats.judge(job.output, report, checks.BOUNDS["saved_model"])
+        print(f"wrote {publish(trial, job.output, job.options['model_version'])}")
+    finally:
+        remove(trial)
 
 
 def next_version(folder: Path) -> int:

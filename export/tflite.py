@@ -9,7 +9,7 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from export import module, quantise
+from export import formats, module, quantise, verify
 from sep_tf import audio_io, jobs
 from sep_tf.config import AudioConfig
 from sep_tf.errors import ModelError
@@ -20,6 +20,30 @@ UNITS_MEMBER = "signature.json"
 QUANTISE = ("none", *quantise.RECIPES)
 # Chunks that int8 is calibrated on: their inputs have 14 MB each.
 PHRASES = 12
+
+
+def export(job: formats.Job) -> None:
+    """NAME.tflite, and NAME.weights.h5 when it came from a training."""
+    endings = (".weights.h5", ".tflite")
+    weights, file = (job.output.with_name(job.output.name + ending) for ending in endings)
+    # Under other names until the exported file has been run and compared.
+    trials = [job.output.with_name("trial-" + job.output.name + ending) for ending in endings]
+    how = job.options["quantise"]
+    try:
+        if job.trained:
+            module.save_weights(job.model, job.info, trials[0])
+        write(convert(job.model, job.info, how, job.options["calibration"]), job.info, trials[1])
+        if job.music is not None:
+            inputs = module.example(job.music, job.info)
+            expected = module.call(job.model, job.info, inputs)
+            report = verify.tflite(trials[1], expected, inputs, how, job.model.count_params())
+            formats.judge(file, report, verify.BOUNDS[how])
+        if job.trained:
+            trials[0].replace(weights)
+        trials[1].replace(file)
+    finally:
+        for trial in trials:
+            trial.unlink(missing_ok=True)
 
 
 def convert(

@@ -15,6 +15,7 @@ class ConfigError(SepTfError):
     """A configuration that does not hold together; the message is one clear line."""
 
 
+@dataclasses.dataclass(frozen=True)
 class _Config:
     """Shared by the dataclasses below: JSON-ready dictionaries, unknown keys refused."""
 
@@ -271,6 +272,32 @@ class TrainConfig(_Config):
     validation_split: str = ""
     # Weight of the second content term in stage sdn; 0 leaves it out, as the paper does.
     content_weight: float = 0.0
+
+
+@dataclasses.dataclass(frozen=True)
+class RuntimeEntry:
+    """What can run a model.
+
+    Attributes:
+      ending: of its files' names; empty for the folder of a SavedModel, and for a server.
+      package: that it needs.
+      home: "module:Class"; the module also has `read_info(path) -> ModelInfo`.
+    """
+
+    ending: str
+    package: str
+    home: str
+
+
+# `auto` takes the first of these that is installed and has a file.
+RUNTIMES = {
+    "litert": RuntimeEntry(".tflite", "ai_edge_litert", "sep_tf.runtimes.litert:LiteRTRuntime"),
+    "keras": RuntimeEntry(".weights.h5", "keras", "sep_tf.runtimes.keras:KerasRuntime"),
+    "saved_model": RuntimeEntry(
+        "", "tensorflow", "sep_tf.runtimes.saved_model:SavedModelRuntime"
+    ),
+    "serving": RuntimeEntry("", "", "sep_tf.runtimes.serving:ServingRuntime"),
+}
 
 
 @dataclasses.dataclass(frozen=True)

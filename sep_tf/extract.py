@@ -7,12 +7,12 @@ import sys
 
 from absl import flags
 
-from sep_tf import cli, naming
+from sep_tf import cli, config, naming
 from sep_tf.config import ExtractConfig
 from sep_tf.errors import ModelError
 
 SYSTEMS = ("sin", "sdn", "ss", "unet")
-RUNTIMES = ("auto", "litert", "keras", "saved_model", "serving")
+RUNTIMES = ("auto", *config.RUNTIMES)
 SUFFIX = ".voice.wav"
 
 _DEFAULTS = ExtractConfig()

@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -96,7 +97,7 @@ class Separator:
 
     @classmethod
     def from_pretrained(
-        cls, name: str = DEFAULTS.model, runtime: str = DEFAULTS.runtime, **wishes
+        cls, name: str = DEFAULTS.model, runtime: str = DEFAULTS.runtime, **wishes: Any
     ) -> "Separator":
         """The constructor under the name that users of pretrained models look for."""
         return cls(name, runtime, **wishes)
@@ -251,7 +252,7 @@ class Separator:
         total = max(info.duration - offset, 0.0)
         total = total if duration is None else min(total, duration)
         channels = info.channels if self.system == "unet" else 1
-        kind = {"clip": clip, "encoding": encoding, "channels": channels}
+        kind: dict[str, Any] = {"clip": clip, "encoding": encoding, "channels": channels}
         with contextlib.ExitStack() as stack:
             # Entered first, these appear last, and only when all is well.
             writer = stack.enter_context(audio_write.VoiceWriter(dst, rate, **kind))

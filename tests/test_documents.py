@@ -16,6 +16,7 @@ import pytest
 import soundfile
 
 from sep_tf import cli
+from tests import harness
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 DOCUMENTS = sorted(
@@ -32,6 +33,8 @@ OTHERS = {
 OTHERS_FLAGS = {"dry-run", "help", "version", "flagfile", "rm", "user", "strict", "no-deps"}
 # What the Python blocks of these need, the slow test makes.
 WITH_RECORDS = {"docs/data.md", "docs/training.md"}
+# Worked examples, which tests/test_extending.py runs.
+EXAMPLES = {"CONTRIBUTING.md"}
 SECONDS = 3
 
 
@@ -244,7 +247,7 @@ def test_commands_on_a_song_run(songs, monkeypatch, capsys):
     [
         pytest.param(document, block, id=f"{document}-{number}")
         for document in DOCUMENTS
-        if document not in WITH_RECORDS
+        if document not in WITH_RECORDS | EXAMPLES
         for number, block in enumerate(blocks(document, "python"))
         if "import" in block
     ],
@@ -277,3 +280,49 @@ def test_the_site_builds_without_a_warning(tmp_path):
                  "sep_tf.metrics.distortion", "export.tflite.convert"):  # fmt: skip
         assert f'id="{name}"' in page, name
     assert (tmp_path / "BUILD/index.html").is_file() and not list(tmp_path.rglob("*.py"))
+
+
+# In place of an afternoon.
+SHORT = (
+    "--steps=2", "--validate_every=1", "--validation_batches=1", "--batch_size=2",
+    "--phrase_frames=32", "--strategy=none",
+)  # fmt: skip
+
+
+def in_order(document: str) -> list[tuple[str, str]]:
+    """(language, text) of all sh and python blocks, from top to bottom."""
+    text = (ROOT / document).read_text("utf-8")
+    return re.findall(r"^```(sh|python)\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+
+
+@pytest.mark.slow
+def test_the_training_page_from_recordings_to_a_voice(songs, tmp_path):
+    """Every command of docs/training.md in turn, with two steps of training; then docs/data.md."""
+    shutil.copytree(songs, tmp_path, dirs_exist_ok=True)
+    for folder, make in (("vocals/anna", harness.sung), ("backing", harness.band)):
+        (tmp_path / "mine" / folder).mkdir(parents=True)
+        for number in range(5):
+            audio = make(2.0, 200 + 20 * number)
+            soundfile.write(tmp_path / "mine" / folder / f"{number}.wav", audio, harness.RATE)
+
+    def run(*argv: str) -> None:
+        environment = os.environ | {"PYTHONPATH": str(ROOT)}
+        done = subprocess.run(
+            [sys.executable, *argv], cwd=tmp_path, env=environment, capture_output=True, text=True
+        )
+        assert done.returncode == 0, f"{argv}\n{done.stderr[-2000:]}"
+
+    for language, text in in_order("docs/training.md"):
+        if language == "python":
+            run("-c", text)
+            continue
+        for command in simple_commands(text):
+            name, argv = program(command) or ("", [])
+            if name == "sep_tf.train":
+                argv = [*argv, *SHORT, *(["--preset=tiny"] if "--stage=all" in argv else [])]
+            if name:
+                run("-m", *(["sep_tf.cli", name] if name in cli.VERBS else [name]), *argv)
+    run("-c", blocks("docs/data.md", "python")[0])
+    assert (tmp_path / "voice.wav").is_file() and (tmp_path / "runs/valid/index.html").is_file()
+    systems = (tmp_path / "runs/valid/results.csv").read_text("utf-8")
+    assert "mine" in systems and "world" in systems

@@ -7,11 +7,13 @@ the same voice.
 
 import importlib
 import importlib.util
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 
+from sep_tf.config import RUNTIMES
 from sep_tf.errors import ModelError
 from sep_tf.runtimes.info import ModelInfo
 
@@ -20,14 +22,6 @@ __all__ = ["PRESETS", "RUNTIMES", "ModelInfo", "Runtime", "bundled", "describe",
 PRESETS = Path(__file__).parent.parent / "presets"
 # What makes a folder a SavedModel.
 GRAPH_FILE = "saved_model.pb"
-# runtime -> (file name ending, package it needs); `auto` takes the first of these that is there. A
-# SavedModel is a folder; `serving` needs an address instead of a file.
-RUNTIMES = {
-    "litert": (".tflite", "ai_edge_litert"),
-    "keras": (".weights.h5", "keras"),
-    "saved_model": ("", "tensorflow"),
-    "serving": ("", ""),
-}
 
 
 class Runtime(Protocol):
@@ -54,10 +48,10 @@ class Runtime(Protocol):
 def bundled() -> list[str]:
     """Names of the models that come with the package."""
     names = {
-        path.name.removesuffix(ending)
-        for ending, _ in RUNTIMES.values()
-        if ending
-        for path in PRESETS.glob(f"*{ending}")
+        path.name.removesuffix(entry.ending)
+        for entry in RUNTIMES.values()
+        if entry.ending
+        for path in PRESETS.glob(f"*{entry.ending}")
     }
     return sorted(names)
 
@@ -88,12 +82,12 @@ def find(model: str, runtime: str, server: str | None = None) -> tuple[str, Path
         raise ModelError(f"unknown model '{model}', expected one of: {', '.join(bundled())}")
     wanted = RUNTIMES if runtime == "auto" else [runtime]
     for name in wanted:
-        if name in candidates and importlib.util.find_spec(RUNTIMES[name][1]):
+        if name in candidates and importlib.util.find_spec(RUNTIMES[name].package):
             return name, candidates[name]
     for name in wanted:
         if name not in candidates:
             continue
-        raise ModelError(f"runtime {name} needs the package {RUNTIMES[name][1]}")
+        raise ModelError(f"runtime {name} needs the package {RUNTIMES[name].package}")
     raise ModelError(f"model {model} has no file for runtime {runtime}")
 
 
@@ -111,7 +105,7 @@ def _find_server(model: str, runtime: str, server: str | None) -> tuple[str, Pat
 
 def _candidates(model: str) -> dict[str, Path]:
     path = Path(model)
-    files = {name: ending for name, (ending, _) in RUNTIMES.items() if ending}
+    files = {name: entry.ending for name, entry in RUNTIMES.items() if entry.ending}
     for name, ending in files.items():
         if model.endswith(ending):
             return {name: path} if path.is_file() else {}
@@ -124,27 +118,20 @@ def _candidates(model: str) -> dict[str, Path]:
 def load(model: str, runtime: str = "auto", server: str | None = None) -> Runtime:
     """Loads a model; see `find`. Raises ModelError when the file does not fit."""
     name, path = find(model, runtime, server)
-    if name == "serving":
-        from sep_tf.runtimes.serving import ServingRuntime
+    return open_model(name, server, model) if name == "serving" else open_model(name, path)
 
-        return ServingRuntime(server, model)
-    if name == "litert":
-        from sep_tf.runtimes.litert import LiteRTRuntime
 
-        return LiteRTRuntime(path)
-    if name == "saved_model":
-        from sep_tf.runtimes.saved_model import SavedModelRuntime
-
-        return SavedModelRuntime(path)
-    from sep_tf.runtimes.keras import KerasRuntime
-
-    return KerasRuntime(path)
+def open_model(runtime: str, *what: Path | str | None) -> Runtime:
+    """The runtime's own class, made from a path, or from a server's address and a model there."""
+    module, _, kind = RUNTIMES[runtime].home.partition(":")
+    made: Callable[..., Runtime] = getattr(importlib.import_module(module), kind)
+    return made(*what)
 
 
 def describe(model: str, runtime: str = "auto") -> ModelInfo:
     """What a model's file says of itself; the network is not loaded. Raises as `find`."""
     name, path = find(model, runtime)
-    return importlib.import_module(f"sep_tf.runtimes.{name}").read_info(path)
+    return importlib.import_module(RUNTIMES[name].home.partition(":")[0]).read_info(path)
 
 
 def version_folder(path: Path) -> Path | None:

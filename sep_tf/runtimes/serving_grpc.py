@@ -1,5 +1,8 @@
 """TensorFlow Serving's PredictionService and ModelService over gRPC."""
 
+from collections.abc import Callable
+from typing import Any
+
 import grpc
 import numpy as np
 from tensorflow.core.framework import tensor_pb2, tensor_shape_pb2, types_pb2
@@ -88,7 +91,7 @@ class GrpcTransport:
         return {name: from_proto(value) for name, value in found.outputs.items()}
 
 
-def _call(method, request, deadline: float):
+def _call(method: Callable[..., Any], request: Any, deadline: float) -> Any:
     try:
         return method(request, timeout=deadline)
     except grpc.RpcError as error:

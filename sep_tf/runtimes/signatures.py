@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Mapping
+from typing import Any
 
 from sep_tf.config import AudioConfig
 
@@ -66,7 +67,7 @@ def _singer(what: str) -> Port:
     return Port(f"number of {what} in the list of singers, -1 for none of them", None, "int32")
 
 
-def _spectral(name: str, inputs: dict, outputs: dict, **others) -> Signature:
+def _spectral(name: str, inputs: dict, outputs: dict, **others: Any) -> Signature:
     transforms = {key: _TRANSFORMS[key] for key in inputs if key in _TRANSFORMS}
     return Signature(name, inputs, outputs, transforms=transforms, **others)
 
