@@ -8,7 +8,7 @@ RUN := $(VENV)/bin/python
 INSTALL := $(RUN) -m pip install --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help demo song table docs lint test test-slow clean
+.PHONY: help demo song table docs bench lint test test-slow clean
 
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -25,6 +25,9 @@ table: $(VENV)/.all  ## measure the systems on DATA/test.csv: make table DATA=fo
 docs: $(VENV)/.all  ## build the documents into build/site; any warning fails
 	$(RUN) -m docs.figures
 	NO_MKDOCS_2_WARNING=1 $(RUN) -m mkdocs build --strict
+
+bench: $(VENV)/.all  ## time extraction beside other separators (minutes; wants an idle machine)
+	$(RUN) -m benchmarks.compare
 
 lint: $(VENV)/.all  ## check style, and the types of the public API
 	$(RUN) -m ruff check .
