@@ -17,6 +17,12 @@ import soundfile
 RATE = 32_000
 SONGS = ("alpha", "beta", "gamma")
 SIGNALS = ("mixture", "reference", "world", "sin", "sdn", "ss", "unet")
+ABOUT = {
+    "language": "Ελληνικά",
+    "fluency": "fluent",
+    "training": "none",
+    "playback": "earphones",
+}
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
 CHROMIUM = next(
     (
@@ -38,6 +44,11 @@ def make_evaluation(folder: Path, seconds: float = 0.5) -> Path:
             tone = level * np.sin(2 * np.pi * (200 + 40 * n + 11 * m) * t)
             soundfile.write(folder / "audio" / signal_name / f"{song}.flac", tone, RATE)
     return folder
+
+
+def answer(question: str, choice: str = "a", seconds: float = 4.2) -> dict:
+    plays = {"a": 1, "b": 2, "reference": 0}
+    return {"question": question, "choice": choice, "seconds": seconds, "plays": plays}
 
 
 @contextlib.contextmanager
