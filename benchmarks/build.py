@@ -108,11 +108,11 @@ def scaling(folder: pathlib.Path, rows: list[manifest.Row]) -> None:
             beam_flags = mode if workers == 1 else []
             build.build(rows, folder / str(workers), 4, None, workers, beam_flags=beam_flags)
         wall[workers] = timing.wall
+        print(f"wall time of {workers} process{"es" if workers > 1 else ""}: {timing.wall:.1f} s", flush=True)
     same = all(
         (folder / "2" / path.name).read_bytes() == path.read_bytes()
         for path in (folder / "1").iterdir()
     )
-    print(f"wall time: one process {wall[1]:.1f} s, two {wall[2]:.1f} s")
     print(f"two are {wall[1] / wall[2]:.2f} times as fast, same bytes: {same}")
 
 

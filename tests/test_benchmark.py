@@ -1,14 +1,20 @@
-"""The training benchmark measures what it says."""
+"""Benchmarks measure what they say."""
 
+import importlib
 import json
+import pathlib
+import re
 
 import numpy as np
 import pytest
 
-from benchmarks import decoder, training
+from benchmarks import build, decoder, pipeline, training
 from sep_tf.config import PRESETS
 from tests import harness
+from tfrecords import dataset
 
+FOLDER = pathlib.Path(build.__file__).parent
+PROGRAMS = sorted(p.stem for p in FOLDER.glob("*.py") if p.stem != "timing")
 SMALL = ["--preset=tiny", "--batch_size=2", "--phrase_frames=32", "--steps=2", "--singers=2"]
 
 
@@ -19,6 +25,41 @@ def test_a_measurement(stage, capsys):
     found = json.loads(capsys.readouterr().out)
     assert found["examples_per_second"] == pytest.approx(2 / found["seconds_per_step"], abs=0.1)
     assert 0 < found["seconds_per_step"] < 5 and found["memory_mb"] > 100
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_all_are_run_in_one_way(name, capsys):
+    module = importlib.import_module(f"benchmarks.{name}")
+    assert module.PROGRAM.run(module.main, ["--help"]) == 0
+    assert capsys.readouterr().out.startswith(f"usage: python -m benchmarks.{name} ")
+    assert f"python -m benchmarks.{name}" in (FOLDER / "README.md").read_text()
+
+
+def test_what_a_build_costs_beyond_pyworld(capsys):
+    argv = ["--songs=2", "--seconds=1", "--noscaling", "--nomemory"]
+    assert build.run(argv) == 0
+    out = capsys.readouterr().out
+    alone, whole = map(float, re.search(r"pyworld (\S+) s, build (\S+) s", out).groups())
+    assert 0.1 < alone <= whole
+    assert "cost beyond pyworld's analysis: " in out
+
+
+def test_three_ways_to_make_examples(corpus, capsys, monkeypatch):
+    # Filling the real buffer takes longer than everything else here.
+    monkeypatch.setattr(dataset, "_SHUFFLE_RECORDS", 6)
+    assert pipeline.run([f"--data_dir={corpus.records}", "--batches=2", "--songs=2"]) == 0
+    out = capsys.readouterr().out
+    found = {
+        name: [float(x) for x in re.search(rf"{name} +(\d+) examples/s +(\d+)", out).groups()]
+        for name in ("tf.data", "numpy", "HDF5")
+    }
+    assert all(0 < min(rates) for rates in found.values())
+    wall, cpu = map(float, re.search(r"(\S+) times as fast as HDF5, (\S+) times", out).groups())
+    for ratio, of in ((wall, 0), (cpu, 1)):
+        assert ratio == pytest.approx(found["tf.data"][of] / found["HDF5"][of], rel=0.1, abs=0.06)
+    assert "nowhere is no data set" in harness.one_line_error(
+        pipeline.run, ["--data_dir=nowhere"], capsys
+    )
 
 
 def test_what_cannot_be_measured(capsys):
