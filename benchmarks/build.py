@@ -108,7 +108,7 @@ def scaling(folder: pathlib.Path, rows: list[manifest.Row]) -> None:
             beam_flags = mode if workers == 1 else []
             build.build(rows, folder / str(workers), 4, None, workers, beam_flags=beam_flags)
         wall[workers] = timing.wall
-        print(f"wall time of {workers} process{"es" if workers > 1 else ""}: {timing.wall:.1f} s", flush=True)
+        print(f"{workers} at work: {timing.wall:.1f} s of wall time", flush=True)
     same = all(
         (folder / "2" / path.name).read_bytes() == path.read_bytes()
         for path in (folder / "1").iterdir()
