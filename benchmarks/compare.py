@@ -3,7 +3,8 @@
 python -m benchmarks.compare [--seconds=60] [--only=ROW]...
 
 Each row is a command of its own process. Start-up is what it takes on one second of song; the
-real-time factor is what each further second takes. The others' networks have their published
+real-time factor is what each further second takes; on a machine that does other things too, only
+processor seconds say something. The others' networks have their published
 sizes and random weights (benchmarks/peers), and run on the same TensorFlow as ours: it is no
 measurement of their own programs.
 """
@@ -204,21 +205,18 @@ def print_head(seconds: float) -> None:
     """The first lines of the comparison, as Markdown."""
     columns = (
         f"on {seconds:g} s of song", "start-up s", "real-time factor", "× bundled",
-        "processor s a second", "peak MB", "× bundled", "installed MB",
+        "processor s a second", "× bundled", "peak MB", "× bundled", "installed MB",
     )  # fmt: skip
     print("| " + " | ".join(columns) + " |\n|" + "---|" * len(columns), flush=True)
 
 
 def print_row(name: str, row: dict[str, float], reference: dict[str, float] | None) -> None:
     """A line of it; ratios are to the reference, where there is one."""
-    times, more = (
-        f"{row[key] / reference[key]:.1f}" if reference else "" for key in ("factor", "memory")
-    )
-    print(
-        f"| {name} | {row['startup']:.1f} | {row['factor']:.4f} | {times} | "
-        f"{row['processor_factor']:.3f} | {row['memory']:.0f} | {more} | {row['installed']:.0f} |",
-        flush=True,
-    )
+    cells = [name, f"{row['startup']:.1f}"]
+    for key, digits in (("factor", 4), ("processor_factor", 3), ("memory", 0)):
+        ratio = f"{row[key] / reference[key]:.1f}" if reference else ""
+        cells += [f"{row[key]:.{digits}f}", ratio]
+    print("| " + " | ".join([*cells, f"{row['installed']:.0f}"]) + " |", flush=True)
 
 
 def print_lengths(chosen: list[Row], folder: Path, lengths: list[int]) -> dict[str, list]:

@@ -60,6 +60,6 @@ def test_the_comparison(tmp_path, capsys):
     assert compare.run(argv) == 0
     out = capsys.readouterr().out
     figures = re.search(rf"^\| {re.escape(only)} \|(.*)$", out, re.MULTILINE)[1].split(" |")
-    startup, factor, times, _, memory, *_ = (float(x) for x in figures[:-1])
+    startup, factor, times, _, _, memory, *_ = (float(x) for x in figures[:-1])
     assert startup > 0.1 and 0 < factor < 2 and times == 1.0 and 100 < memory < 2000
     assert "| 0.333333 min |" in out and (tmp_path / "figures.json").is_file()
