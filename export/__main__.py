@@ -81,16 +81,23 @@ def main(args: list[str]) -> int:
         raise cli.UsageError("give either --model_dir or --weights")
     if FLAGS.quantise == "int8" and FLAGS.format == "tflite" and not FLAGS.calibration:
         raise cli.UsageError("--quantise=int8 needs --calibration=FOLDER, songs to calibrate on")
-    music = audio_io.read(FLAGS.verify_audio, AudioConfig().sample_rate)[0]
+    music = None
+    if FLAGS.verify:
+        if not Path(FLAGS.verify_audio).is_file():
+            # The bundled song is in the repository, not in the wheel.
+            raise cli.UsageError(
+                f"{FLAGS.verify_audio} does not exist: name a song to compare on, "
+                "--verify_audio=FILE, or give --noverify"
+            )
+        music = audio_io.read(FLAGS.verify_audio, AudioConfig().sample_rate)[0]
     output = Path(FLAGS.output)
     if not output.parent.is_dir():
         raise cli.UsageError(f"folder {output.parent} does not exist")
     cli.quiet_tensorflow()
     model, info = _network()
     options = {name: FLAGS[name].value for name in ("quantise", "calibration", "model_version")}
-    compared = music if FLAGS.verify else None
     trained = bool(FLAGS.model_dir)
-    job = formats.Job(model, info, output, compared, trained, options, PROGRAM.note)
+    job = formats.Job(model, info, output, music, trained, options, PROGRAM.note)
     formats.export(FLAGS.format, job)
     return 0
 

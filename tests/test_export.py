@@ -195,3 +195,11 @@ def test_unknown_quantisation(run):
     model, info = module.assemble(run.model_dir, "tiny")
     with pytest.raises(ModelError, match="unknown quantisation 'int3'"):
         tflite.convert(model, info, "int3")
+
+
+def test_a_song_to_compare_on_that_is_not_there(tmp_path, capsys):
+    """As in an installation from a wheel, which has no examples."""
+    argv = ["--weights=sin-lite", f"--output={tmp_path / 'out'}", "--verify_audio=no.flac"]
+    line = harness.one_line_error(program.run, argv, capsys)
+    assert "no.flac does not exist" in line and "--noverify" in line
+    assert not list(tmp_path.iterdir())
