@@ -2,6 +2,8 @@
 PYTHON ?= python3
 # The folder of test.csv, vocals/ and backing/ that `make table` measures on.
 DATA ?= data
+# What of it: test.csv, or aligned.csv for whole songs.
+LIST ?= test.csv
 
 VENV := .venv
 RUN := $(VENV)/bin/python
@@ -19,8 +21,8 @@ demo: $(VENV)/.core  ## extract the voice of the bundled song (small install, no
 song: $(VENV)/.core  ## make the bundled song again
 	$(RUN) examples/make_song.py
 
-table: $(VENV)/.all  ## measure the systems on DATA/test.csv: make table DATA=folder
-	$(RUN) -m sep_tf.evaluate --manifest=$(DATA)/test.csv --systems=sin,mixture,world --output_dir=runs/table
+table: $(VENV)/.all  ## measure the systems on DATA/LIST: make table DATA=folder [LIST=aligned.csv]
+	$(RUN) -m sep_tf.evaluate --manifest=$(DATA)/$(LIST) --systems=sin,mixture,world --output_dir=runs/table$(if $(filter-out test.csv,$(LIST)),-$(basename $(LIST)))
 
 docs: $(VENV)/.all  ## build the documents into build/site; any warning fails
 	$(RUN) -m docs.figures

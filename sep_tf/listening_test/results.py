@@ -191,7 +191,7 @@ def about(people: Sequence[Participant]) -> dict[str, dict[str, int]]:
     counts: dict[str, dict[str, int]] = {}
     for person in people:
         for field, value in person.questionnaire.items():
-            text = value.casefold() if field == "language" else value
+            text = value.capitalize() if field == "language" else value
             field_counts = counts.setdefault(field, {})
             field_counts[text] = field_counts.get(text, 0) + 1
     return {
