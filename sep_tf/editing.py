@@ -3,11 +3,10 @@
 import dataclasses
 
 import numpy as np
-import pyworld
 
 from sep_tf.config import AudioConfig
 from sep_tf.errors import SepTfError
-from sep_tf.world import VocoderFeatures
+from sep_tf.world import VocoderFeatures, pyworld
 
 AUDIO = AudioConfig()
 MAX_SEMITONES = 24.0

@@ -1,7 +1,9 @@
 """The program for devices: the library's voice, with nothing but the core loaded."""
 
+import os
 import pathlib
 import re
+import shutil
 import subprocess
 import sys
 
@@ -61,6 +63,17 @@ def test_nothing_but_the_core_is_loaded(song, tmp_path):
     assert soundfile.info(tmp_path / "v.wav").frames == soundfile.info(song).frames
 
 
+def test_no_warning_of_a_package_reaches_users(tmp_path):
+    """What setuptools 66 to 81 say when pyworld asks pkg_resources for its version."""
+    (tmp_path / "pkg_resources.py").write_text(
+        "import types, warnings\n"
+        "warnings.warn('pkg_resources is deprecated as an API', UserWarning, stacklevel=2)\n"
+        "get_distribution = lambda name: types.SimpleNamespace(version='0')\n"
+    )
+    code = f"import sys; sys.path.insert(0, {str(tmp_path)!r}); from sep_tf import separator"
+    assert run(code).stderr == b""
+
+
 def test_mistakes_are_one_line(tmp_path, song, capsys):
     line = harness.one_line_error(edge.run, [str(song)], capsys)
     assert "give one FILE or -" in line
@@ -69,3 +82,65 @@ def test_mistakes_are_one_line(tmp_path, song, capsys):
     argv = [str(song), f"--output={tmp_path / 'v.wav'}", "--model=sin-huge"]
     assert "unknown model 'sin-huge'" in harness.one_line_error(edge.run, argv, capsys)
     assert list(tmp_path.iterdir()) == []
+
+
+EMULATE = ROOT / "export" / "edge" / "emulate.sh"
+# Features of a song, and its voice by the program; the same lines on both processors.
+BOTH = """
+import platform, sys, numpy, soundfile
+from export.edge import __main__ as edge
+from sep_tf.separator import Separator
+song, output = sys.argv[1:]
+found = Separator(runtime="litert").analyse(*soundfile.read(song, dtype="float32"))
+numpy.savez(output + ".npz", **vars(found))
+print(platform.machine())
+sys.exit(edge.run([song, f"--output={output}.wav"]))
+"""
+
+
+def test_emulation_names_the_packages_it_lacks(tmp_path):
+    for tool in ("bash", "dirname"):
+        (tmp_path / tool).symlink_to(shutil.which(tool))
+    done = subprocess.run([EMULATE], capture_output=True, text=True, env={"PATH": str(tmp_path)})
+    lines = done.stderr.splitlines()
+    assert done.returncode == 3 and len(lines) == 1
+    assert re.search("sudo apt-get install .*qemu-user-static g\\+\\+-aarch64-linux-gnu", lines[0])
+
+
+@pytest.mark.slow
+def test_emulated_aarch64_gives_the_same_features_and_voice(tmp_path):
+    """Three seconds of the bundled song, by the bundled model: a chunk of it takes a minute."""
+    environment = os.environ | {"PYTHON": sys.executable}
+    prepared = subprocess.run([EMULATE], capture_output=True, text=True, env=environment)
+    if prepared.returncode == 3:
+        pytest.skip(prepared.stderr.splitlines()[-1])
+    assert prepared.returncode == 0, prepared.stderr
+    audio, rate = soundfile.read(ROOT / "examples" / "sakura" / "mix.flac", stop=3 * 44_100)
+    song = tmp_path / "song.wav"
+    soundfile.write(song, audio, rate, "PCM_16")
+
+    found, voices = [], []
+    for name, command in (("here", [sys.executable]), ("aarch64", [EMULATE])):
+        output = str(tmp_path / name)
+        done = subprocess.run(
+            [*command, "-c", BOTH, song, output], capture_output=True, text=True, cwd=ROOT,
+            env=environment,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        print(name, done.stderr.splitlines()[-1])
+        if name == "aarch64":
+            assert done.stdout.split() == ["aarch64"]
+        with np.load(output + ".npz") as stored:
+            found.append(dict(stored))
+        voices.append(soundfile.read(output + ".wav")[0])
+
+    here, there = found
+    sung = here["voiced"]
+    assert sung.sum() > 100 and (sung == there["voiced"]).mean() > 0.995
+    for name in ("envelope", "aperiodicity"):
+        error = np.abs(there[name] - here[name])[sung].max() / here[name][sung].std()
+        assert error < 1e-3, (name, error)
+    cents = 1200 * np.abs(np.log2(there["f0"] / here["f0"]))[sung]
+    assert cents.max() < 1
+    assert voices[0].shape == voices[1].shape == (len(audio),)
+    assert np.std(voices[1] - voices[0]) < 1e-2 * np.std(voices[0])
