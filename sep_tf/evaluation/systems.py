@@ -266,7 +266,9 @@ def _continuous(name: str, model: str, runtime: str) -> System:
     from sep_tf.evaluation import networks
 
     separator = _loaded(model, runtime)
-    head = networks.ContinuousHead(runtimes.find(model, "keras")[1])
+    path = runtimes.find(model, "keras")[1]
+    with cli.quiet_native_log():
+        head = networks.ContinuousHead(path)
 
     def estimate(song: Song) -> Estimate:
         features = separator.analyse(song.mixture, SAMPLE_RATE)
