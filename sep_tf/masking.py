@@ -57,9 +57,8 @@ def separate(
         blocks, info.chunk_frames, info.context, chunks.MARGIN, AUDIO.hop_length, info.alignment,
         (channels,),
     )  # fmt: skip
-    for chunk, audio in cut:
-        mask = chunks.run(runtime, audio.mean(axis=1, dtype=np.float32))["mask"][chunk.keep]
-        yield add(audio, chunk, mask)
+    for chunk, audio, out in chunks.run_all(runtime, cut):
+        yield add(audio, chunk, out["mask"][chunk.keep])
         if progress:
             progress(chunk.stop / AUDIO.frames_per_second)
     yield add.rest()

@@ -35,10 +35,12 @@ def spectrograms(audio: np.ndarray, info: "runtimes.ModelInfo") -> dict[str, np.
 
 
 def run(runtime: "runtimes.Runtime", audio: np.ndarray, **others: Any) -> dict[str, np.ndarray]:
-    """Outputs of every frame of a chunk cut with margins; `others` are inputs such as `singer`.
+    """Outputs of every frame of a chunk [n] or [n, channels] cut with margins, for channels' mean.
 
-    A runtime that has `run_audio` gets the sound itself: a server computes its own spectrograms.
+    `others` are inputs such as `singer`. A runtime that has `run_audio` gets the sound itself: a
+    server computes its own spectrograms.
     """
+    audio = audio if audio.ndim == 1 else audio.mean(axis=1, dtype=np.float32)
     if hasattr(runtime, "run_audio"):
         return runtime.run_audio(audio, **others)
     return runtime(spectrograms(audio, runtime.info) | others)
