@@ -96,9 +96,13 @@ class ModelConfig(_Config):
     decoder_stride: int = 2
     decoder_width: int = 208
     decoder_dilations: tuple[int, ...] = (1, 2, 4, 8, 16, 1, 2, 4, 8, 16)
+    # Points of the mixture's envelope over the harmonics of F0's pitch that SIN sees; 0 for none.
+    sin_harmonic_points: int = 0
     postnet_width: int = 128
     # F0: harmonics stacked in front of convolutions over pitch, then over time.
     f0_harmonics: tuple[float, ...] = (0.5, 1, 2, 3, 4, 5, 6, 7)
+    # The same from 1024-point spectra, which follow fast gestures; none for the first weights.
+    f0_short_harmonics: tuple[float, ...] = ()
     f0_pitch_channels: tuple[int, ...] = (12, 16, 16, 8)
     f0_width: int = 160
     f0_dilations: tuple[int, ...] = (1, 2, 4, 8, 16, 1, 2, 4)
@@ -126,7 +130,11 @@ _PAPER = ModelConfig(
 )
 
 PRESETS: dict[str, ModelConfig] = {
-    "lite": ModelConfig(),
+    "lite": ModelConfig(
+        f0_short_harmonics=(1, 2, 3, 4, 5, 6, 7),
+        f0_dilations=(1, 2, 4, 8, 16, 1, 2, 4, 8, 16),
+        sin_harmonic_points=60,
+    ),
     "paper": _PAPER,
     # Random weights, for tests of everything around the network.
     "tiny": ModelConfig(
@@ -137,6 +145,8 @@ PRESETS: dict[str, ModelConfig] = {
         decoder_dilations=(1, 2),
         postnet_width=8,
         f0_harmonics=(1, 2),
+        f0_short_harmonics=(1, 2),
+        sin_harmonic_points=4,
         f0_pitch_channels=(4,),
         f0_width=8,
         f0_dilations=(1, 2),
@@ -209,6 +219,12 @@ class AugmentConfig(_Config):
     reverb_seconds: tuple[float, float] = (0.3, 2.0)
     # Energy of the tail relative to the direct sound.
     reverb_db: tuple[float, float] = (-18.0, -3.0)
+    # Share of the altered mixtures that are driven into soft saturation, as mastering does, by so
+    # many dB; and of those that lack treble, as lossy codecs leave them.
+    saturated: float = 0.0
+    drive_db: tuple[float, float] = (-6.0, 12.0)
+    band_limited: float = 0.0
+    cutoff_hz: tuple[float, float] = (6000.0, 16_000.0)
     # Linear gains of the recordings as they are, instead of levels in dB.
     vocals_gain: tuple[float, float] | None = None
     backing_gain: tuple[float, float] | None = None

@@ -13,7 +13,7 @@ import tensorflow as tf
 
 from sep_tf import world
 from sep_tf.config import AudioConfig, AugmentConfig, RecordConfig
-from tfrecords import cutting, equalise, masks, playback, reverb
+from tfrecords import cutting, equalise, mastering, masks, playback, reverb
 from tfrecords.cutting import Tensors, between
 
 AUDIO = AudioConfig()
@@ -37,7 +37,7 @@ def mix(phrases: Tensors, frames: int, config: AugmentConfig, seed: Any = 0) -> 
 
     Returns:
       `mixture` float32 [N, (frames - 1) * hop + 2 * margin] (the sum of `voice` and
-      `accompaniment`, also returned), features [N, frames, 64] following the vocal's gain exactly
+      `accompaniment`, also returned, unless mastered), features [N, frames, 64] following the vocal's gain exactly
       (c0 + 2 ln g; not where the target is fixed), f0 [N, frames] in Hz, voiced and audible float32
       [N, frames], singer and song_index int32 [N].
     """
@@ -74,7 +74,7 @@ def mix(phrases: Tensors, frames: int, config: AugmentConfig, seed: Any = 0) -> 
     voiced, inside = _at_frames(phrases, "voiced", frames, config)
     voiced = inside & (voiced > 0)
     return {
-        "mixture": sung + music,
+        "mixture": _mastered(sung + music, phrases, config),
         "voice": sung,
         "accompaniment": music,
         "features": features,
@@ -145,6 +145,20 @@ def _in_rooms(dry: tf.Tensor, phrases: Tensors, seed: Any, config: AugmentConfig
 
     mask = phrases["altered"] & (draws["room"] < config.reverb)
     return _changed(mask, dry, wet, phrases["number"], seconds, level_db)
+
+
+def _mastered(mixture: tf.Tensor, phrases: Tensors, config: AugmentConfig) -> tf.Tensor:
+    """Mixtures [N, samples], some of the altered ones saturated, without treble, or both."""
+    draws, altered = phrases["draws"], phrases["altered"]
+    for share, name, change, limits in (
+        (config.saturated, "drive", mastering.saturate, config.drive_db),
+        (config.band_limited, "cutoff", mastering.limit_band, config.cutoff_hz),
+    ):
+        if share:
+            # One draw decides whether and how much.
+            chosen = altered & (draws[name] < share)
+            mixture = _changed(chosen, mixture, change, between(draws[name] / share, limits))
+    return mixture
 
 
 def _speed(units: tf.Tensor) -> tf.Tensor:

@@ -16,7 +16,7 @@ UNITS = playback.UNITS
 DRAWS = (
     "voice_order", "backing_order", "voice_start", "backing_start", "speed", "backing_speed",
     "altered", "level", "snr", "chance", "room", "room_seconds", "room_level", "fade_in",
-    "fade_out",
+    "fade_out", "drive", "cutoff",
 )  # fmt: skip
 Tensors = dict[str, tf.Tensor]
 

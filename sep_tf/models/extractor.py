@@ -30,20 +30,27 @@ class Extractor(keras.Model):
     def context(self) -> int:
         """Frames on each side that an output frame depends on, a multiple of the code's hop."""
         hop, voice = self.config.code_hop, self.sdn if self.singers else self.sin
-        return -(-max(voice.context, self.f0.context) // hop) * hop
+        pitch = self.f0.context
+        if not self.singers and self.config.sin_harmonic_points:
+            pitch += self.sin.decoder.context
+        return -(-max(voice.context, pitch) // hop) * hop
 
     def call(self, inputs, training=False):
         size = AudioConfig().envelope_size
+        heads = self.f0(inputs, training=training)
+        f0 = f0_decoding.decode(heads, self.config.f0_decoding, self.f0.softmax)
+        voicing = ops.sigmoid(heads["voicing"])
         if self.singers:
             one_hot = ops.one_hot(inputs["singer"], self.singers)
             known = {"magnitude": inputs["magnitude"], "singer": one_hot}
             features = self.sdn(known, training=training)
         else:
-            features = self.sin(inputs["magnitude"], training=training)
-        heads = self.f0(inputs["magnitude_4096"], training=training)
+            pitched = {"magnitude_4096": inputs["magnitude_4096"], "f0": f0, "voicing": voicing}
+            pitched = {name: value[:, ::2] for name, value in pitched.items()}
+            features = self.sin(inputs["magnitude"], pitched, training=training)
         return {
             "envelope": features[:, :, :size],
             "aperiodicity": ops.minimum(features[:, :, size:], 0.0),
-            "f0": f0_decoding.decode(heads, self.config.f0_decoding, self.f0.softmax),
-            "voicing": ops.sigmoid(heads["voicing"]),
+            "f0": f0,
+            "voicing": voicing,
         }

@@ -25,32 +25,34 @@ _AXIS_OCTAVES = 9
 STRIDE = 2
 
 
-def log_frequency_filters(audio: AudioConfig) -> np.ndarray:
+def log_frequency_filters(fft_length: int) -> np.ndarray:
     """Triangles that resample linear spectra to 20-cent bins: float32 [linear bins, 540].
 
     Linear interpolation where the log axis is the finer one, averages above.
     """
     n_bins = _AXIS_OCTAVES * BINS_PER_OCTAVE
-    step = audio.sample_rate / audio.f0_fft_length
+    step = AudioConfig().sample_rate / fft_length
     centre = 0.5 * pitch.F_MIN * 2.0 ** (np.arange(n_bins) / BINS_PER_OCTAVE)
     width = np.maximum(centre * (2.0 ** (1 / BINS_PER_OCTAVE) - 1.0), step)
-    last = min(int((centre[-1] + width[-1]) / step) + 2, audio.f0_bins)
+    last = min(int((centre[-1] + width[-1]) / step) + 2, fft_length // 2 + 1)
     frequency = np.arange(last) * step
     weights = np.maximum(0.0, 1.0 - np.abs(frequency[:, None] - centre) / width)
     return (weights / weights.sum(axis=0)).astype(np.float32)
 
 
 class HarmonicSpectrum(layers.Layer):
-    """Magnitude [B, T, 2049] on a logarithmic frequency axis, harmonics stacked.
+    """Magnitude [B, T, bins] on a logarithmic frequency axis, harmonics stacked.
 
     Returns the stack [B, T, pitches, harmonics], the spectrum [B, T, 540] and the level [B, T, 1].
     Stack and spectrum have each frame's mean log magnitude taken out; `level` carries it.
     """
 
-    def __init__(self, harmonics: tuple[float, ...], floor: float = 1e-2, **kwargs):
+    def __init__(
+        self, harmonics: tuple[float, ...], fft_length: int = 4096, floor: float = 1e-2, **kwargs
+    ):
         super().__init__(trainable=False, dtype="float32", **kwargs)
         self.harmonics, self.floor = tuple(harmonics), floor
-        self._filters = log_frequency_filters(AudioConfig())
+        self._filters = log_frequency_filters(fft_length)
 
     def call(self, magnitude):
         filters = ops.convert_to_tensor(self._filters)
@@ -66,7 +68,10 @@ class HarmonicSpectrum(layers.Layer):
 
 
 class F0(keras.Model):
-    """Mixture magnitude_4096 [B, T, 2049] -> dictionary of heads, T even.
+    """Spectrograms by name, `magnitude_4096` [B, T, 2049] -> dictionary of heads, T even.
+
+    With `f0_short_harmonics` also `magnitude` [B, T, 513]: a long window tells neighbouring
+    pitches apart, a short one follows vibrato and glides through the higher harmonics.
 
     `salience` logits [B, T, 360] (discrete head, softmax over pitch), `f0_normalised` [B, T]
     (continuous head, 0..1 on `pitch.normalise`'s scale), `voicing` logits [B, T].
@@ -81,6 +86,11 @@ class F0(keras.Model):
         super().__init__(dtype="float32", **kwargs)
         self.config = config
         self.harmonic = HarmonicSpectrum(config.f0_harmonics, name="harmonic")
+        self.short_harmonic = None
+        if config.f0_short_harmonics:
+            self.short_harmonic = HarmonicSpectrum(
+                config.f0_short_harmonics, AudioConfig().fft_length, name="short_harmonic"
+            )
         # No normalisation: on 280 pitches it would cost more than all else together.
         self.over_pitch = [
             layers.Conv2D(channels, (1, 5), padding="same", activation="relu", name=f"pitch_{i}")
@@ -101,12 +111,20 @@ class F0(keras.Model):
         """Frames on each side that an output frame depends on."""
         return STRIDE * (self.stack.context + 1)
 
-    def call(self, magnitude, training=False):
-        return self.heads(magnitude[:, ::STRIDE], training=training)
+    @property
+    def spectrograms(self) -> tuple[str, ...]:
+        """Names of the spectrograms it reads."""
+        return ("magnitude_4096", "magnitude") if self.short_harmonic else ("magnitude_4096",)
 
-    def heads(self, magnitude, training=False):
-        """The same from every second frame, [B, T / 2, 2049]: training computes no others."""
-        stack, spectrum, level = self.harmonic(magnitude)
+    def call(self, inputs, training=False):
+        strided = {name: inputs[name][:, ::STRIDE] for name in self.spectrograms}
+        return self.heads(strided, training=training)
+
+    def heads(self, inputs, training=False):
+        """The same from every second frame, [B, T / 2, bins]: training computes no others."""
+        stack, spectrum, level = self.harmonic(inputs["magnitude_4096"])
+        if self.short_harmonic:
+            stack = ops.concatenate([stack, self.short_harmonic(inputs["magnitude"])[0]], axis=-1)
         for convolution in self.over_pitch:
             stack = convolution(stack)
         local = ops.squeeze(self.local(stack), axis=-1)

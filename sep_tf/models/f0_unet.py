@@ -12,7 +12,7 @@ LEVELS = 4
 
 
 class F0UNet(keras.Model):
-    """Mixture magnitude_4096 [B, T, 2049] -> dictionary of heads, T a multiple of 16.
+    """Spectrograms by name, `magnitude_4096` [B, T, 2049] -> dictionary of heads, T a multiple of 16.
 
     `salience` logits [B, T, 360], `f0_normalised` [B, T] in 0..1 and `voicing` logits [B, T], as
     F0 of the lite preset. Voicing has a body of its own, on mixture and contour. Unlike the
@@ -24,6 +24,8 @@ class F0UNet(keras.Model):
     frame_step = 1
     # Every bin has a sigmoid of its own ([23]).
     softmax = False
+    # Names of the spectrograms it reads.
+    spectrograms = ("magnitude_4096",)
 
     def __init__(self, config: ModelConfig, **kwargs):
         super().__init__(dtype="float32", **kwargs)
@@ -40,12 +42,12 @@ class F0UNet(keras.Model):
         """Frames on each side that an output frame depends on."""
         return self.pitch_body.context + self.voicing_body.context
 
-    def call(self, magnitude, training=False):
-        return self.heads(magnitude, training=training)
+    def call(self, inputs, training=False):
+        return self.heads(inputs, training=training)
 
-    def heads(self, magnitude, training=False):
+    def heads(self, inputs, training=False):
         """The same; F0 of the lite preset needs fewer frames here."""
-        spectrum = self.log_magnitude(magnitude, training=training)
+        spectrum = self.log_magnitude(inputs["magnitude_4096"], training=training)
         hidden = self.pitch_body(spectrum, training=training)
         contour = self.continuous(hidden)
         # Voicing errors teach the voicing body, not the contour.

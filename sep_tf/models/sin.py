@@ -1,9 +1,11 @@
 """SIN, the singer independent network (section 3, eq. 6 and 8)."""
 
 import keras
+from keras import ops
 
 from sep_tf.config import ModelConfig
 from sep_tf.models import architectures, blocks
+from sep_tf.models.harmonic_envelope import HarmonicEnvelope
 from sep_tf.models.mixture_encoder import MixtureEncoder
 
 
@@ -11,7 +13,9 @@ class SIN(keras.Model):
     """Mixture magnitude M [B, T, 513] -> vocoder features [B, T, 64].
 
     T is a multiple of 16. A call returns physical units; `decode` the normalised features before
-    and after the post-net, for the loss.
+    and after the post-net, for the loss. With `sin_harmonic_points` both also take `pitched`, what
+    F0 found: `magnitude_4096` [B, T / 2, 2049], `f0` [B, T / 2] in Hz and `voicing` [B, T / 2]
+    of every second frame.
     """
 
     def __init__(self, config: ModelConfig, **kwargs):
@@ -19,6 +23,11 @@ class SIN(keras.Model):
         self.config = config
         self.encoder = MixtureEncoder(config, name="encoder")
         self.log_magnitude = blocks.LogMagnitude(name="log_magnitude")
+        self.harmonic_envelope = None
+        if config.sin_harmonic_points:
+            self.harmonic_envelope = HarmonicEnvelope(
+                config.sin_harmonic_points, name="harmonic_envelope"
+            )
         self.decoder = architectures.of(config).mixture_decoder(config, name="decoder")
         self.normaliser = blocks.FeatureNormaliser(name="normaliser")
         self.normaliser.build()
@@ -28,12 +37,21 @@ class SIN(keras.Model):
         """Frames on each side that an output frame depends on."""
         return self.encoder.context + self.config.code_hop + self.decoder.context
 
-    def decode(self, code, magnitude, training=False):
+    def decode(self, code, magnitude, pitched=None, training=False):
         """D_spec (eq. 8): code [B, T / 16, 64] and magnitude -> normalised (before, after)."""
-        spectrum = self.log_magnitude(magnitude, training=training)
-        return self.decoder(code, spectrum, training=training)
+        condition = self.log_magnitude(magnitude, training=training)
+        if self.harmonic_envelope:
+            envelope = self.harmonic_envelope(
+                pitched["magnitude_4096"], pitched["f0"], pitched["voicing"], training=training
+            )
+            # One half of the values for each of its two frames: the decoder reads them in pairs.
+            halves = ops.reshape(
+                envelope, (-1, condition.shape[1], self.harmonic_envelope.size // 2)
+            )
+            condition = ops.concatenate([condition, halves], axis=-1)
+        return self.decoder(code, condition, training=training)
 
-    def call(self, magnitude, training=False):
+    def call(self, magnitude, pitched=None, training=False):
         code = self.encoder(magnitude, training=False)
-        _, after = self.decode(code, magnitude, training=training)
+        _, after = self.decode(code, magnitude, pitched, training=training)
         return self.normaliser.denormalise(after)

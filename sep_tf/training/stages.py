@@ -33,6 +33,8 @@ PRODUCED = AugmentConfig(
     vocals_eq_db=2.0,
     backing_eq_db=4.0,
     reverb=0.5,
+    saturated=0.4,
+    band_limited=0.3,
 )
 
 
@@ -195,16 +197,49 @@ class SINStage(Stage):
         self.feature_loss = losses.feature_loss(self.config.feature_loss, self.info.std)
         self.model = models.build("sin", config)
         self.model.normaliser.set_statistics(self.info.mean, self.info.std)
+        self.f0 = None
+        if config.sin_harmonic_points:
+            self.require("f0", model_dir)
+            self.f0 = models.build("f0", config)
+            restore(self.f0, weights_path(model_dir, "f0"))
+            self.f0.trainable = False
+            self.pitch_spectrograms = _every(2, self.f0.spectrograms)
+            self.spectrograms = ("magnitude", *self.pitch_spectrograms)
+
+    def pitched(self, batch):
+        """What the frozen F0 finds in every second frame; None where SIN does without."""
+        if self.f0 is None:
+            return None
+        inputs = _by_name(batch, self.pitch_spectrograms)
+        heads = self.f0.heads(inputs, training=False)
+        found = {
+            "magnitude_4096": inputs["magnitude_4096"],
+            "f0": f0_decoding.decode(heads, "average", self.f0.softmax)[:, ::2],
+            "voicing": ops.sigmoid(heads["voicing"])[:, ::2],
+        }
+        return {name: ops.stop_gradient(value) for name, value in found.items()}
 
     def losses(self, batch, training):
         code = ops.stop_gradient(self.model.encoder(batch["magnitude"], training=False))
-        before, after = self.model.decode(code, batch["magnitude"], training=training)
+        before, after = self.model.decode(
+            code, batch["magnitude"], self.pitched(batch), training=training
+        )
         target = self.model.normaliser(batch["features"])
         weight = self.sung_weights(batch)
         return decoder_losses(self, target, before, after, weight)
 
     def found(self, batch):
-        return Found(np.asarray(self.model(batch["magnitude"])))
+        return Found(np.asarray(self.model(batch["magnitude"], self.pitched(batch))))
+
+
+def _every(step: int, names: tuple[str, ...]) -> tuple[str, ...]:
+    """Spectrograms by name, every `step`-th frame of each, as the data set calls them."""
+    return names if step == 1 else tuple(f"{name}/{step}" for name in names)
+
+
+def _by_name(batch: dict[str, Any], spectrograms: tuple[str, ...]) -> dict[str, Any]:
+    """The batch's spectrograms without what says how many of their frames there are."""
+    return {name.partition("/")[0]: batch[name] for name in spectrograms}
 
 
 class F0Stage(Stage):
@@ -214,12 +249,11 @@ class F0Stage(Stage):
     defaults = {"batch_size": 16, "phrase_frames": 256, "steps": 6000}
     averages = frozenset({"within_50_cents", "voicing_right"})
     # Other melodies, far from those of the recordings; long passages where nobody sings.
-    augment = dataclasses.replace(PRODUCED, altered=0.7, speed=(0.7, 1.4), vocal_free=0.12)
+    augment = dataclasses.replace(PRODUCED, altered=0.7, speed=(0.7, 1.4), vocal_free=0.2)
 
     def create(self, config: ModelConfig, model_dir: Path) -> None:
         self.model = models.build("f0", config)
-        step = self.model.frame_step
-        self.spectrograms = ("magnitude_4096" if step == 1 else f"magnitude_4096/{step}",)
+        self.spectrograms = _every(self.model.frame_step, self.model.spectrograms)
         softmax = self.model.softmax
         self.salience_loss = losses.SalienceLoss() if softmax else losses.BinarySalienceLoss()
         # Heads of lite are balanced by hand; the paper names no weights.
@@ -228,7 +262,7 @@ class F0Stage(Stage):
         self.voicing_loss = losses.VoicingLoss()
 
     def losses(self, batch, training):
-        heads = self.model.heads(batch[self.spectrograms[0]], training=training)
+        heads = self.model.heads(_by_name(batch, self.spectrograms), training=training)
         f0 = batch["f0"]
         # Sped-up voices leave the range of the salience bins: nothing to learn there.
         inside = (f0 > f0_network.LOWEST_HZ) & (f0 < f0_network.HIGHEST_HZ)
@@ -248,7 +282,7 @@ class F0Stage(Stage):
         }
 
     def found(self, batch):
-        heads = self.model.heads(batch[self.spectrograms[0]])
+        heads = self.model.heads(_by_name(batch, self.spectrograms))
         f0 = {
             name: np.asarray(f0_decoding.decode(heads, name, self.model.softmax))
             for name in F0_DECODINGS
@@ -256,7 +290,7 @@ class F0Stage(Stage):
         return Found(f0=f0, voiced=np.asarray(heads["voicing"]) > 0)
 
     def pictures(self, batch, found):
-        heads = self.model.heads(batch[self.spectrograms[0]])
+        heads = self.model.heads(_by_name(batch, self.spectrograms))
         shown = ops.softmax(heads["salience"], axis=-1)
         if not self.model.softmax:
             shown = ops.sigmoid(heads["salience"])
@@ -310,7 +344,8 @@ class UNetStage(Stage):
     name = "unet"
     spectrograms = ("magnitude", "voice_magnitude")
     defaults = {"batch_size": 16, "phrase_frames": 128, "steps": 6000}
-    augment = PRODUCED
+    # A mask can only leave what the mixture has: no mastering, which acts on the sum.
+    augment = dataclasses.replace(PRODUCED, saturated=0.0, band_limited=0.0)
 
     def create(self, config: ModelConfig, model_dir: Path) -> None:
         self.model = models.build("unet", config)
