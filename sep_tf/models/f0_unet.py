@@ -12,7 +12,7 @@ LEVELS = 4
 
 
 class F0UNet(keras.Model):
-    """Spectrograms by name, `magnitude_4096` [B, T, 2049] -> dictionary of heads, T a multiple of 16.
+    """`magnitude_4096` [B, T, 2049] in a dictionary -> dictionary of heads, T a multiple of 16.
 
     `salience` logits [B, T, 360], `f0_normalised` [B, T] in 0..1 and `voicing` logits [B, T], as
     F0 of the lite preset. Voicing has a body of its own, on mixture and contour. Unlike the

@@ -1,4 +1,4 @@
-"""The mixture seen through the pitch of its singer: a spectral envelope over the harmonics of f0."""
+"""The mixture seen through the pitch of its singer: an envelope over the harmonics of f0."""
 
 import math
 
