@@ -21,7 +21,7 @@ from sep_tf.config import (
 )
 from sep_tf.errors import DataError, SepTfError
 
-ORDER = ("autovc", "encoder", "sdn", "sin", "f0", "ss", "unet")
+ORDER = ("autovc", "encoder", "sdn", "f0", "sin", "ss", "unet")
 PROGRAM = cli.Program(
     "train",
     "--stage=STAGE --data_dir=FOLDER --model_dir=FOLDER [flags]",

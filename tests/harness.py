@@ -84,13 +84,14 @@ def check_context(
     """
     frames = max(value.shape[1] for value in inputs.values())
     rng = np.random.default_rng(3)
+    timed = {name for name, value in inputs.items() if value.shape[1] == frames}
 
     def changed(first: int, last: int) -> dict:
         """Inputs with everything outside first..last exchanged."""
         out = {}
         for name, value in inputs.items():
             out[name] = value
-            if value.ndim == 3:
+            if name in timed:
                 out[name] = rng.permutation(value, axis=1) * 3.0
                 out[name][:, max(first, 0) : last] = value[:, max(first, 0) : last]
         return out
@@ -112,7 +113,7 @@ def check_context(
     wide = -(-context // align) * align
     assert start - wide >= 0 and stop + wide <= frames
     cut = {
-        name: value[:, start - wide : stop + wide] if value.ndim == 3 else value
+        name: value[:, start - wide : stop + wide] if name in timed else value
         for name, value in inputs.items()
     }
     length = stop - start + 2 * wide
@@ -148,7 +149,8 @@ def batch(seed: int, size: int = 3) -> dict[str, np.ndarray]:
     # Of waveforms the stages learn nothing; validation phrases are heard.
     for name in ("mixture", "voice"):
         values[name] = 0.1 * rng.normal(size=(size, (PHRASE - 1) * HOP))
-    values["magnitude_4096/2"] = values["magnitude_4096"][:, ::2]
+    for name in ("magnitude", "magnitude_4096"):
+        values[f"{name}/2"] = values[name][:, ::2]
     out = {name: value.astype(np.float32) for name, value in values.items()}
     out["voice_magnitude"] = out["magnitude"] * (np.arange(513) % 3 > 0).astype(np.float32)
     numbers = np.arange(size, dtype=np.int32)

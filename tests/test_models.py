@@ -10,13 +10,14 @@ from sep_tf import models, pitch, spectrogram
 from sep_tf.config import PRESETS, ConfigError, ModelConfig
 from sep_tf.models import f0 as f0_network
 from sep_tf.models import f0_decoding
+from sep_tf.models.harmonic_envelope import HarmonicEnvelope
 from tests import harness
 
 TINY = PRESETS["tiny"]
 NAMES = models.NAMES
 SMALL = ("tiny", "tiny-paper")
 # Networks whose input is one spectrogram.
-SINGLE = ("encoder", "sin", "f0", "ss", "unet")
+SINGLE = ("encoder", "ss", "unet")
 SINGERS = 3
 
 
@@ -31,13 +32,17 @@ def inputs(name: str, frames: int, size: int = 1) -> dict[str, np.ndarray]:
         "magnitude": 10 ** rng.uniform(-2, 1, (size, frames, 513)),
         "magnitude_4096": 10 ** rng.uniform(-2, 1, (size, frames, 2049)),
     }
+    pitched = {
+        "f0": rng.uniform(80, 800, (size, frames)),
+        "voicing": rng.uniform(0, 1, (size, frames)),
+    }
     one_hot = np.eye(SINGERS)[np.arange(size) % SINGERS]
     chosen = {
         "autovc": {"features": rng.normal(0, 2, (size, frames, 64)), "singer": one_hot},
         "encoder": {"magnitude": spectra["magnitude"]},
         "sdn": {"magnitude": spectra["magnitude"], "singer": one_hot},
-        "sin": {"magnitude": spectra["magnitude"]},
-        "f0": {"magnitude_4096": spectra["magnitude_4096"]},
+        "sin": spectra | pitched,
+        "f0": spectra,
         "ss": {"magnitude": spectra["magnitude"]},
         "unet": {"magnitude": spectra["magnitude"]},
         "extractor": spectra,
@@ -137,19 +142,21 @@ def test_examples_of_a_batch_do_not_see_each_other(small, name):
 
 def test_sin_returns_physical_units(tiny):
     """The call is the decoder's output times the deviation plus the mean, from the weights."""
-    model, magnitude = tiny["sin"], inputs("sin", 32)["magnitude"]
-    _, after = model.decode(model.encoder(magnitude), magnitude)
+    model, values = tiny["sin"], inputs("sin", 32)
+    pitched = {name: values[name][:, ::2] for name in model.PITCHED}
+    _, after = model.decode(model.encoder(values["magnitude"]), values["magnitude"], pitched)
     expected = np.asarray(after) * np.array(model.normaliser.std) + np.array(model.normaliser.mean)
-    np.testing.assert_allclose(model(magnitude), expected, rtol=1e-5, atol=1e-5)
-    back = model.normaliser(model(magnitude))
+    np.testing.assert_allclose(model(values), expected, rtol=1e-5, atol=1e-5)
+    back = model.normaliser(model(values))
     np.testing.assert_allclose(back, after, rtol=1e-3, atol=1e-4)
 
 
 def test_extractor_is_sin_and_f0_side_by_side(tiny):
     model, values = tiny["extractor"], inputs("extractor", 32)
     found = harness.flat(model(values))
-    features = np.asarray(model.sin(values["magnitude"]))
     heads = harness.flat(model.f0(values))
+    known = values | {name: found[name] for name in ("f0", "voicing")}
+    features = np.asarray(model.sin(known))
     np.testing.assert_array_equal(found["envelope"], features[:, :, :60])
     np.testing.assert_array_equal(found["aperiodicity"], np.minimum(features[:, :, 60:], 0))
     np.testing.assert_allclose(found["voicing"], 1 / (1 + np.exp(-heads["voicing"])), rtol=1e-5)
@@ -227,6 +234,32 @@ def test_harmonic_stack_has_no_level():
         np.testing.assert_allclose(np.asarray(b) - np.asarray(a), rise, atol=1e-5)
 
 
+@pytest.mark.parametrize("f0", [110.0, 233.0, 620.0])
+def test_envelope_over_harmonics_finds_voice_and_what_is_between(f0):
+    """A voice that falls by 1 dB per 100 Hz over a floor 60 dB below its first harmonic."""
+    step, top = 32_000 / 4096, 4000.0
+    fall = math.log(10) / 20 / 100.0
+    magnitude = np.full((1, 3, 2049), 1.0, np.float32)
+    for k in range(1, int(top / f0) + 2):
+        magnitude[:, :, round(k * f0 / step)] = 1000.0 * math.exp(-fall * (k * f0 - f0))
+    layer = HarmonicEnvelope(60)
+    contour, voicing = np.full((1, 3), f0, np.float32), np.full((1, 3), 0.7, np.float32)
+    found = np.asarray(layer(magnitude, contour, voicing)) * math.sqrt(1 + 1e-4)  # new statistics
+    assert found.shape == (1, 3, 122)
+    inside = (layer.hz > f0) & (layer.hz < top)
+    expected = math.log(1000.0) - fall * (layer.hz[inside] - f0)
+    np.testing.assert_allclose(found[0, 1, :60][inside], expected, atol=0.02)
+    np.testing.assert_allclose(found[0, 1, 60:120][inside], 0.0, atol=1e-5)
+    np.testing.assert_allclose(found[0, 1, 120:], [math.log2(f0 / 200.0), 0.7], atol=1e-5)
+
+
+def test_envelope_over_harmonics_is_finite_everywhere():
+    layer = HarmonicEnvelope(60)
+    f0 = np.array([[40.0, 1190.0, 20_000.0]], np.float32)
+    out = np.asarray(layer(np.zeros((1, 3, 2049), np.float32), f0, np.zeros((1, 3), np.float32)))
+    assert np.isfinite(out).all()
+
+
 @pytest.mark.parametrize("fft_length", [1024, 4096])
 def test_filters_resample_the_frequency_axis(fft_length):
     """A spectrum that is its own frequency comes out as the centres of the logarithmic bins."""
@@ -289,7 +322,7 @@ def test_the_contour_is_a_decoding(tiny):
     model, values = make("extractor", dataclasses.replace(TINY, f0_decoding="continuous")), {}
     model.set_weights(tiny["extractor"].get_weights())
     values = inputs("extractor", 32)
-    heads = harness.flat(model.f0(values["magnitude_4096"]))
+    heads = harness.flat(model.f0(values))
     found = harness.flat(model(values))["f0"]
     np.testing.assert_allclose(found, pitch.denormalise(heads["f0_normalised"]), rtol=1e-5)
     with pytest.raises(ConfigError, match="unknown f0 decoding 'median'"):

@@ -35,20 +35,19 @@ def build(name: str, config: ModelConfig, singers: int = 0):
     magnitude = ops.zeros((1, frames, _AUDIO.bins))
     fine = ops.zeros((1, frames, _AUDIO.f0_bins))
     both = {"magnitude": magnitude, "magnitude_4096": fine}
-    half = ops.ones((1, frames // 2))
-    pitched = {"magnitude_4096": fine[:, ::2], "f0": 200.0 * half, "voicing": half}
+    ones = ops.ones((1, frames))
     makers = {
         "autovc": lambda: (AutoVC(config, singers), AutoVC.example_inputs(singers, frames)),
         "encoder": lambda: (MixtureEncoder(config), magnitude),
         "sdn": lambda: (SDN(config, singers), SDN.example_inputs(singers, frames)),
-        "sin": lambda: (SIN(config), magnitude, pitched),
+        "sin": lambda: (SIN(config), both | {"f0": 200.0 * ones, "voicing": ones}),
         "f0": lambda: (architectures.of(config).f0(config), both),
         "ss": lambda: (SS(config), magnitude),
         "unet": lambda: _with_inputs(UNet(config)),
         "extractor": lambda: (Extractor(config), both),
     }
-    model, *inputs = makers[name]()
-    model(*inputs)
+    model, inputs = makers[name]()
+    model(inputs)
     return model
 
 

@@ -45,9 +45,7 @@ class Extractor(keras.Model):
             known = {"magnitude": inputs["magnitude"], "singer": one_hot}
             features = self.sdn(known, training=training)
         else:
-            pitched = {"magnitude_4096": inputs["magnitude_4096"], "f0": f0, "voicing": voicing}
-            pitched = {name: value[:, ::2] for name, value in pitched.items()}
-            features = self.sin(inputs["magnitude"], pitched, training=training)
+            features = self.sin(inputs | {"f0": f0, "voicing": voicing}, training=training)
         return {
             "envelope": features[:, :, :size],
             "aperiodicity": ops.minimum(features[:, :, size:], 0.0),

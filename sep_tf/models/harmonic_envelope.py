@@ -26,7 +26,7 @@ class HarmonicEnvelope(layers.Layer):
         self.points, self.floor = points, floor
         top = 2595.0 * math.log10(1.0 + 0.5 * AUDIO.sample_rate / 700.0)
         mel = top * (np.arange(points) + 0.5) / points
-        self._hz = (700.0 * (10.0 ** (mel / 2595.0) - 1.0)).astype(np.float32)
+        self.hz = (700.0 * (10.0 ** (mel / 2595.0) - 1.0)).astype(np.float32)
         self.norm = blocks.batch_norm("norm", center=False, scale=False, dtype="float32")
 
     @property
@@ -40,7 +40,7 @@ class HarmonicEnvelope(layers.Layer):
 
     def call(self, magnitude, f0, voicing, training=False):
         f0 = ops.expand_dims(f0, -1)
-        order = ops.convert_to_tensor(self._hz) / f0
+        order = ops.convert_to_tensor(self.hz) / f0
         below = ops.maximum(ops.floor(order), 1.0)
         above = ops.minimum(below + 1.0, ops.floor(0.5 * AUDIO.sample_rate / f0))
         share = ops.clip(order - below, 0.0, 1.0)

@@ -10,13 +10,15 @@ from sep_tf.models.mixture_encoder import MixtureEncoder
 
 
 class SIN(keras.Model):
-    """Mixture magnitude M [B, T, 513] -> vocoder features [B, T, 64].
+    """Dictionary with the mixture's `magnitude` M [B, T, 513] -> vocoder features [B, T, 64].
 
     T is a multiple of 16. A call returns physical units; `decode` the normalised features before
-    and after the post-net, for the loss. With `sin_harmonic_points` both also take `pitched`, what
-    F0 found: `magnitude_4096` [B, T / 2, 2049], `f0` [B, T / 2] in Hz and `voicing` [B, T / 2]
-    of every second frame.
+    and after the post-net, for the loss. With `sin_harmonic_points` the dictionary also has
+    `magnitude_4096` [B, T, 2049] and what F0 found, `f0` [B, T] in Hz and `voicing` [B, T].
     """
+
+    # Read of every second frame.
+    PITCHED = ("magnitude_4096", "f0", "voicing")
 
     def __init__(self, config: ModelConfig, **kwargs):
         super().__init__(dtype="float32", **kwargs)
@@ -38,7 +40,10 @@ class SIN(keras.Model):
         return self.encoder.context + self.config.code_hop + self.decoder.context
 
     def decode(self, code, magnitude, pitched=None, training=False):
-        """D_spec (eq. 8): code [B, T / 16, 64] and magnitude -> normalised (before, after)."""
+        """D_spec (eq. 8): code [B, T / 16, 64] and magnitude -> normalised (before, after).
+
+        `pitched` has PITCHED of every second frame: training computes no others.
+        """
         condition = self.log_magnitude(magnitude, training=training)
         if self.harmonic_envelope:
             envelope = self.harmonic_envelope(
@@ -51,7 +56,10 @@ class SIN(keras.Model):
             condition = ops.concatenate([condition, halves], axis=-1)
         return self.decoder(code, condition, training=training)
 
-    def call(self, magnitude, pitched=None, training=False):
+    def call(self, inputs, training=False):
+        magnitude, pitched = inputs["magnitude"], None
+        if self.harmonic_envelope:
+            pitched = {name: inputs[name][:, ::2] for name in self.PITCHED}
         code = self.encoder(magnitude, training=False)
         _, after = self.decode(code, magnitude, pitched, training=training)
         return self.normaliser.denormalise(after)

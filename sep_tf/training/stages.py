@@ -229,7 +229,9 @@ class SINStage(Stage):
         return decoder_losses(self, target, before, after, weight)
 
     def found(self, batch):
-        return Found(np.asarray(self.model(batch["magnitude"], self.pitched(batch))))
+        code = self.model.encoder(batch["magnitude"], training=False)
+        _, after = self.model.decode(code, batch["magnitude"], self.pitched(batch))
+        return Found(np.asarray(self.model.normaliser.denormalise(after)))
 
 
 def _every(step: int, names: tuple[str, ...]) -> tuple[str, ...]:
@@ -377,7 +379,7 @@ class UNetStage(Stage):
 # In the order of `--stage=all`.
 STAGES: dict[str, type[Stage]] = {
     stage.name: stage
-    for stage in (AutoVCStage, EncoderStage, SDNStage, SINStage, F0Stage, SSStage, UNetStage)
+    for stage in (AutoVCStage, EncoderStage, SDNStage, F0Stage, SINStage, SSStage, UNetStage)
 }
 
 
