@@ -129,32 +129,39 @@ _PAPER = ModelConfig(
     unet_channels=(16, 32, 64, 128, 256, 512),
 )
 
+_TINY = ModelConfig(
+    preset="tiny",
+    encoder_width=8,
+    encoder_dilations=(1, 2),
+    decoder_width=8,
+    decoder_dilations=(1, 2),
+    postnet_width=8,
+    f0_harmonics=(1, 2),
+    f0_pitch_channels=(4,),
+    f0_width=8,
+    f0_dilations=(1, 2),
+    ss_width=8,
+    ss_dilations=(1, 2),
+    unet_channels=(4, 6, 8),
+    # Steps that two replicas or two backends must agree on draw nothing at random.
+    unet_dropout=0.0,
+)
+
 PRESETS: dict[str, ModelConfig] = {
-    "lite": ModelConfig(
+    "lite": ModelConfig(),
+    # As `lite`, with short windows for F0 and the pitch's harmonics for SIN.
+    "base": ModelConfig(
+        preset="base",
         f0_short_harmonics=(1, 2, 3, 4, 5, 6, 7),
         f0_dilations=(1, 2, 4, 8, 16, 1, 2, 4, 8, 16),
         sin_harmonic_points=60,
     ),
     "paper": _PAPER,
     # Random weights, for tests of everything around the network.
-    "tiny": ModelConfig(
-        preset="tiny",
-        encoder_width=8,
-        encoder_dilations=(1, 2),
-        decoder_width=8,
-        decoder_dilations=(1, 2),
-        postnet_width=8,
-        f0_harmonics=(1, 2),
-        f0_short_harmonics=(1, 2),
-        sin_harmonic_points=4,
-        f0_pitch_channels=(4,),
-        f0_width=8,
-        f0_dilations=(1, 2),
-        ss_width=8,
-        ss_dilations=(1, 2),
-        unet_channels=(4, 6, 8),
-        # Steps that two replicas or two backends must agree on draw nothing at random.
-        unet_dropout=0.0,
+    "tiny": _TINY,
+    # The same for what `base` adds.
+    "tiny-base": dataclasses.replace(
+        _TINY, preset="tiny-base", f0_short_harmonics=(1, 2), sin_harmonic_points=4
     ),
     # The same for the blocks of `paper`.
     "tiny-paper": dataclasses.replace(

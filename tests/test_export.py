@@ -84,10 +84,10 @@ def test_keras_file_is_the_trained_stages(exported, run, song):
     sin, f0 = models.build("sin", PRESETS["tiny"]), models.build("f0", PRESETS["tiny"])
     sin.load_weights(stages.weights_path(run.model_dir, "sin"))
     f0.load_weights(stages.weights_path(run.model_dir, "f0"))
-    features = np.asarray(sin(song["magnitude"][None]))[0]
+    features = np.asarray(sin({"magnitude": song["magnitude"][None]}))[0]
     np.testing.assert_allclose(found["envelope"], features[:, :60], atol=1e-4)
     np.testing.assert_allclose(found["aperiodicity"], np.minimum(features[:, 60:], 0), atol=1e-4)
-    logits = np.asarray(f0(song["magnitude_4096"][None])["voicing"])[0]
+    logits = np.asarray(f0({"magnitude_4096": song["magnitude_4096"][None]})["voicing"])[0]
     np.testing.assert_allclose(found["voicing"], 1 / (1 + np.exp(-logits)), atol=1e-5)
 
 

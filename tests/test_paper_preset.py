@@ -106,7 +106,7 @@ def test_layers_of_sin_are_those_of_the_description():
     assert tuple(decoder.post_out.kernel.shape) == (5, 512, 64)
     magnitude = np.ones((2, 128, 513), np.float32)
     assert model.encoder(magnitude).shape == (2, 8, 64)
-    assert model(magnitude).shape == (2, 128, 64)
+    assert model({"magnitude": magnitude}).shape == (2, 128, 64)
 
 
 def kernels(layers) -> list[tuple[int, ...]]:
@@ -153,7 +153,7 @@ def test_layers_of_f0_are_those_of_the_description():
     assert tuple(model.salience.kernel.shape) == (64, 360)
     assert tuple(model.continuous.kernel.shape) == (64, 1)
     assert tuple(model.voicing_body.project.kernel.shape) == (2050, 32)
-    heads = model(np.ones((2, 128, 2049), np.float32))
+    heads = model({"magnitude_4096": np.ones((2, 128, 2049), np.float32)})
     assert heads["salience"].shape == (2, 128, 360) and heads["voicing"].shape == (2, 128)
 
 

@@ -118,7 +118,8 @@ def test_mixed_precision_trains_and_outputs_stay_float32_and_close(run, tmp_path
     inputs = {
         "autovc": {"features": batch["features"], "singer": one_hot},
         "sdn": {"magnitude": batch["magnitude"], "singer": one_hot},
-        "f0": batch["magnitude_4096"],
+        "f0": batch,
+        "sin": batch,
     }.get(name, batch["magnitude"])
     found, expected = harness.flat(mixed(inputs)), harness.flat(exact(inputs))
     for key, value in expected.items():
