@@ -54,7 +54,8 @@ def batch(size: int, frames: int, singers: int) -> dict[str, np.ndarray]:
         "voiced": rng.uniform(size=(size, frames)) > 0.3,
         "audible": np.ones((size, frames)),
     }
-    values["magnitude_4096/2"] = values["magnitude_4096"][:, ::2]
+    for name in ("magnitude", "magnitude_4096"):
+        values[f"{name}/2"] = values[name][:, ::2]
     numbers = np.arange(size, dtype=np.int32)
     out = {name: value.astype(np.float32) for name, value in values.items()}
     return out | {"singer": numbers % singers, "song_index": numbers}
@@ -87,7 +88,7 @@ def measure(preset: str, stage: str, settings: dict) -> dict[str, float]:
     )  # fmt: skip
     info = stages.DataInfo(("",) * singers, np.zeros(64), np.ones(64))
     with tempfile.TemporaryDirectory() as folder:
-        for name in stages.STAGES[stage].requires:
+        for name in stages.STAGES[stage].needed(PRESETS[preset]):
             path = stages.weights_path(Path(folder), name)
             path.parent.mkdir(parents=True)
             models.build(name, PRESETS[preset], singers).save_weights(path)

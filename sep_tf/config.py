@@ -90,22 +90,24 @@ class ModelConfig(_Config):
     # The content code: one vector every 16 frames, 64 wide (AutoVC, section 3).
     code_hop: int = 16
     code_size: int = 64
+    # Frames a step of the encoders' convolutions; divides code_hop.
+    encoder_stride: int = 2
     encoder_width: int = 192
-    encoder_dilations: tuple[int, ...] = (1, 2, 4, 8, 16, 1, 2, 4)
+    encoder_dilations: tuple[int, ...] = (1, 2, 4, 8, 16, 1, 2)
     # Frames a step of the decoder's convolutions; divides code_hop.
     decoder_stride: int = 2
     decoder_width: int = 208
     decoder_dilations: tuple[int, ...] = (1, 2, 4, 8, 16, 1, 2, 4, 8, 16)
     # Points of the mixture's envelope over the harmonics of F0's pitch that SIN sees; 0 for none.
-    sin_harmonic_points: int = 0
+    sin_harmonic_points: int = 60
     postnet_width: int = 128
     # F0: harmonics stacked in front of convolutions over pitch, then over time.
     f0_harmonics: tuple[float, ...] = (0.5, 1, 2, 3, 4, 5, 6, 7)
-    # The same from 1024-point spectra, which follow fast gestures; none for the first weights.
-    f0_short_harmonics: tuple[float, ...] = ()
+    # The same from 1024-point spectra, which follow fast gestures; none in the paper.
+    f0_short_harmonics: tuple[float, ...] = (1, 2, 3, 4, 5, 6, 7)
     f0_pitch_channels: tuple[int, ...] = (12, 16, 16, 8)
     f0_width: int = 160
-    f0_dilations: tuple[int, ...] = (1, 2, 4, 8, 16, 1, 2, 4)
+    f0_dilations: tuple[int, ...] = (1, 2, 4, 8, 16, 1, 2, 4, 8, 16)
     # Of F0_DECODINGS; changes no weights.
     f0_decoding: str = "average"
     # SS: gated convolutions of width 2, one block a dilation.
@@ -123,45 +125,36 @@ _PAPER = ModelConfig(
     kernel_size=5,
     encoder_width=512,
     decoder_width=512,
+    sin_harmonic_points=0,
     postnet_width=512,
+    f0_short_harmonics=(),
     f0_width=32,
     ss_width=256,
     unet_channels=(16, 32, 64, 128, 256, 512),
 )
 
-_TINY = ModelConfig(
-    preset="tiny",
-    encoder_width=8,
-    encoder_dilations=(1, 2),
-    decoder_width=8,
-    decoder_dilations=(1, 2),
-    postnet_width=8,
-    f0_harmonics=(1, 2),
-    f0_pitch_channels=(4,),
-    f0_width=8,
-    f0_dilations=(1, 2),
-    ss_width=8,
-    ss_dilations=(1, 2),
-    unet_channels=(4, 6, 8),
-    # Steps that two replicas or two backends must agree on draw nothing at random.
-    unet_dropout=0.0,
-)
-
 PRESETS: dict[str, ModelConfig] = {
     "lite": ModelConfig(),
-    # As `lite`, with short windows for F0 and the pitch's harmonics for SIN.
-    "base": ModelConfig(
-        preset="base",
-        f0_short_harmonics=(1, 2, 3, 4, 5, 6, 7),
-        f0_dilations=(1, 2, 4, 8, 16, 1, 2, 4, 8, 16),
-        sin_harmonic_points=60,
-    ),
     "paper": _PAPER,
     # Random weights, for tests of everything around the network.
-    "tiny": _TINY,
-    # The same for what `base` adds.
-    "tiny-base": dataclasses.replace(
-        _TINY, preset="tiny-base", f0_short_harmonics=(1, 2), sin_harmonic_points=4
+    "tiny": ModelConfig(
+        preset="tiny",
+        encoder_width=8,
+        encoder_dilations=(1, 2),
+        decoder_width=8,
+        decoder_dilations=(1, 2),
+        sin_harmonic_points=4,
+        postnet_width=8,
+        f0_harmonics=(1, 2),
+        f0_short_harmonics=(1, 2),
+        f0_pitch_channels=(4,),
+        f0_width=8,
+        f0_dilations=(1, 2),
+        ss_width=8,
+        ss_dilations=(1, 2),
+        unet_channels=(4, 6, 8),
+        # Steps that two replicas or two backends must agree on draw nothing at random.
+        unet_dropout=0.0,
     ),
     # The same for the blocks of `paper`.
     "tiny-paper": dataclasses.replace(

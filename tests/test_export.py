@@ -73,9 +73,9 @@ def test_litert_gives_what_keras_gives(exported, song):
     for name, value in expected.items():
         assert found[name].dtype == np.float32 and np.isfinite(found[name]).all()
         assert value.std() > 1e-4, f"{name} says nothing"
-        assert np.abs(found[name] - value).max() / value.std() < 1e-4, name
+        assert np.abs(found[name] - value).max() / value.std() < 3e-4, name
     report = verify.compare(expected, found, keras.info, verify.BOUNDS["none"])
-    assert report.f0_share == report.voicing == 1.0 and max(report.largest.values()) < 1e-4
+    assert report.f0_share == report.voicing == 1.0 and max(report.largest.values()) < 3e-4
     assert report.problems(verify.BOUNDS["none"]) == []
 
 
@@ -84,10 +84,12 @@ def test_keras_file_is_the_trained_stages(exported, run, song):
     sin, f0 = models.build("sin", PRESETS["tiny"]), models.build("f0", PRESETS["tiny"])
     sin.load_weights(stages.weights_path(run.model_dir, "sin"))
     f0.load_weights(stages.weights_path(run.model_dir, "f0"))
-    features = np.asarray(sin({"magnitude": song["magnitude"][None]}))[0]
+    batch = {name: value[None] for name, value in song.items()}
+    contour = {name: found[name][None] for name in ("f0", "voicing")}
+    features = np.asarray(sin(batch | contour))[0]
     np.testing.assert_allclose(found["envelope"], features[:, :60], atol=1e-4)
     np.testing.assert_allclose(found["aperiodicity"], np.minimum(features[:, 60:], 0), atol=1e-4)
-    logits = np.asarray(f0({"magnitude_4096": song["magnitude_4096"][None]})["voicing"])[0]
+    logits = np.asarray(f0(batch)["voicing"])[0]
     np.testing.assert_allclose(found["voicing"], 1 / (1 + np.exp(-logits)), atol=1e-5)
 
 

@@ -15,7 +15,7 @@ from tests import harness
 
 TINY = PRESETS["tiny"]
 NAMES = models.NAMES
-SMALL = ("tiny", "tiny-base", "tiny-paper")
+SMALL = ("tiny", "tiny-paper")
 # Networks whose input is one spectrogram.
 SINGLE = ("encoder", "ss", "unet")
 SINGERS = 3

@@ -11,20 +11,21 @@ class ContentEncoder(layers.Layer):
 
     The bottleneck (64 values every 80 ms) is what leaves content and keeps the singer out
     (AutoVC, section 3). The lite preset reads each block of 16 frames with one strided
-    convolution where the paper's has a recurrent layer.
+    convolution where the paper's has a recurrent layer; its other convolutions run on groups of
+    `encoder_stride` frames, as those of the decoder do.
     """
 
     def __init__(self, config: ModelConfig, **kwargs):
         super().__init__(dtype="float32", **kwargs)
-        self.config = config
+        self.config, self.stride = config, config.encoder_stride
         self.project = layers.Dense(config.encoder_width, name="project")
         self.stack = blocks.ResidualStack(
             config.encoder_width, config.encoder_dilations, config.kernel_size, name="stack"
         )
         self.code = layers.Conv1D(
             config.code_size,
-            config.code_hop,
-            strides=config.code_hop,
+            config.code_hop // self.stride,
+            strides=config.code_hop // self.stride,
             padding="valid",
             dtype="float32",
             name="code",
@@ -32,13 +33,19 @@ class ContentEncoder(layers.Layer):
 
     @property
     def context(self) -> int:
-        return self.stack.context
+        """Frames on each side that a code depends on."""
+        return self.stride * self.stack.context
 
     def build(self, input_shape):
-        inner = (*input_shape[:-1], self.config.encoder_width)
-        self.project.build(input_shape)
+        batch, frames, size = input_shape
+        groups = None if frames is None else frames // self.stride
+        inner = (batch, groups, self.config.encoder_width)
+        self.project.build((batch, groups, size * self.stride))
         self.stack.build(inner)
         self.code.build(inner)
 
     def call(self, x, training=False):
-        return self.code(self.stack(ops.relu(self.project(x)), training=training))
+        groups = ops.shape(x)[1] // self.stride
+        grouped = ops.reshape(x, (-1, groups, x.shape[2] * self.stride))
+        hidden = ops.relu(self.project(grouped))
+        return self.code(self.stack(hidden, training=training))

@@ -41,20 +41,34 @@ class HarmonicEnvelope(layers.Layer):
     def call(self, magnitude, f0, voicing, training=False):
         f0 = ops.expand_dims(f0, -1)
         order = ops.convert_to_tensor(self.hz) / f0
-        below = ops.maximum(ops.floor(order), 1.0)
-        above = ops.minimum(below + 1.0, ops.floor(0.5 * AUDIO.sample_rate / f0))
-        share = ops.clip(order - below, 0.0, 1.0)
-        step = AUDIO.sample_rate / AUDIO.f0_fft_length
-        orders = ops.concatenate([below, above, below + 0.5], axis=-1)
-        centre = ops.cast(ops.round(orders * f0 / step), "int32")
+        # Two places next to each point, and how near it is to the second: everything changes
+        # smoothly with f0, so that exports whose f0 differs by rounding errors agree.
+        harmonic = ops.maximum(ops.floor(order), 1.0)
+        between = ops.maximum(ops.floor(order - 0.5), 0.0) + 0.5
+        share = ops.concatenate([order - harmonic, order - between], axis=-1)
+        share = ops.clip(share, 0.0, 1.0)
         # A harmonic is the highest of three bins: f0 is not exact, nor is a voice.
-        bins = ops.concatenate([centre - 1, centre, centre + 1], axis=-1)
-        bins = ops.clip(bins, 0, AUDIO.f0_bins - 1)
-        values = ops.log(ops.maximum(ops.take_along_axis(magnitude, bins, axis=-1), self.floor))
-        low, middle, high = ops.split(values, 3, axis=-1)
-        n = self.points
-        peaks = ops.maximum(ops.maximum(low, middle), high)[:, :, : 2 * n]
-        harmonic = (1.0 - share) * peaks[:, :, :n] + share * peaks[:, :, n:]
+        first, last = magnitude[:, :, :1], magnitude[:, :, -1:]
+        lower = ops.concatenate([first, magnitude[:, :, :-1]], axis=-1)
+        upper = ops.concatenate([magnitude[:, :, 1:], last], axis=-1)
+        peaks = ops.maximum(ops.maximum(lower, magnitude), upper)
+        of_voice = _at(peaks, ops.concatenate([harmonic, harmonic + 1.0], axis=-1) * f0)
+        of_music = _at(magnitude, ops.concatenate([between, between + 1.0], axis=-1) * f0)
+        log = ops.log(ops.maximum(ops.concatenate([of_voice, of_music], axis=-1), self.floor))
+        voice, next_voice, music, next_music = ops.split(log, 4, axis=-1)
+        first = ops.concatenate([voice, music], axis=-1)
+        second = ops.concatenate([next_voice, next_music], axis=-1)
         octaves = ops.log(f0 / 200.0) / math.log(2.0)
-        parts = [harmonic, middle[:, :, 2 * n :], octaves, ops.expand_dims(voicing, -1)]
+        parts = [first + share * (second - first), octaves, ops.expand_dims(voicing, -1)]
         return self.norm(ops.concatenate(parts, axis=-1), training=training)
+
+
+def _at(magnitude, hz):
+    """Spectra [B, T, 2049] at frequencies [B, T, K], between bins linearly -> [B, T, K]."""
+    last = AUDIO.f0_bins - 1
+    position = ops.minimum(hz * (AUDIO.f0_fft_length / AUDIO.sample_rate), float(last))
+    below = ops.minimum(ops.floor(position), last - 1.0)
+    share, index = position - below, ops.cast(below, "int32")
+    values = ops.take_along_axis(magnitude, ops.concatenate([index, index + 1], axis=-1), axis=-1)
+    low, high = ops.split(values, 2, axis=-1)
+    return low + share * (high - low)

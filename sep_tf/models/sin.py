@@ -50,9 +50,8 @@ class SIN(keras.Model):
                 pitched["magnitude_4096"], pitched["f0"], pitched["voicing"], training=training
             )
             # One half of the values for each of its two frames: the decoder reads them in pairs.
-            halves = ops.reshape(
-                envelope, (-1, condition.shape[1], self.harmonic_envelope.size // 2)
-            )
+            frames, size = ops.shape(condition)[1], self.harmonic_envelope.size // 2
+            halves = ops.reshape(envelope, (-1, frames, size))
             condition = ops.concatenate([condition, halves], axis=-1)
         return self.decoder(code, condition, training=training)
 

@@ -103,7 +103,7 @@ class Stage:
         Raises:
           ModelError: the weights of an earlier stage are missing, or another network's.
         """
-        for needed in self.requires:
+        for needed in self.needed(model_config):
             if init_from is None or needed != self.frozen:
                 self.require(needed, model_dir)
         self.info = info
@@ -119,6 +119,12 @@ class Stage:
             restore(self.model, init_from)
         if self.frozen:
             self._freeze(getattr(self.model, self.frozen), weights_path(model_dir, self.frozen))
+
+    @classmethod
+    def needed(cls, model_config: ModelConfig) -> tuple[str, ...]:
+        """Stages whose weights must be there, with networks of these sizes."""
+        del model_config
+        return cls.requires
 
     def _freeze(self, part: Any, path: Path) -> None:
         if path.is_file():

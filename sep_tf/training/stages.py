@@ -193,13 +193,16 @@ class SINStage(Stage):
     defaults = {"batch_size": 16, "phrase_frames": 256, "steps": 14000}
     augment = PRODUCED
 
+    @classmethod
+    def needed(cls, model_config: ModelConfig) -> tuple[str, ...]:
+        return (*cls.requires, "f0") if model_config.sin_harmonic_points else cls.requires
+
     def create(self, config: ModelConfig, model_dir: Path) -> None:
         self.feature_loss = losses.feature_loss(self.config.feature_loss, self.info.std)
         self.model = models.build("sin", config)
         self.model.normaliser.set_statistics(self.info.mean, self.info.std)
         self.f0 = None
         if config.sin_harmonic_points:
-            self.require("f0", model_dir)
             self.f0 = models.build("f0", config)
             restore(self.f0, weights_path(model_dir, "f0"))
             self.f0.trainable = False
