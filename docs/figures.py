@@ -23,7 +23,8 @@ DRAWN = ("lite", "paper")
 FRAMES, SINGERS = 128, 34
 
 # Layers of several layers that are drawn as one line.
-STACKS = ("ResidualStack", "ConvolutionStack", "Bidirectional", "LSTM", "LogMagnitude")
+STACKS = ("ResidualStack", "ConvolutionStack", "Bidirectional", "LSTM", "LogMagnitude",
+          "HarmonicEnvelope")  # fmt: skip
 
 LINE, WIDE, NARROW, GAP = 17, 284, 118, 34
 HEAD = 26
@@ -77,6 +78,8 @@ def described(layer: Any) -> str:
         return f"BLSTM 2 × {layer.forward_layer.units}"
     if kind == "LogMagnitude":
         return "log magnitude, normalised"
+    if kind == "HarmonicEnvelope":
+        return f"mixture over harmonics of f0, {layer.points} points"
     if kind == "Conv1D":
         stride = f", stride {layer.strides[0]}" if layer.strides[0] > 1 else ""
         return f"Conv1D {layer.filters}, width {layer.kernel_size[0]}{stride}"
@@ -116,11 +119,19 @@ def panels(preset: str) -> tuple[Panel, ...]:
     config, audio = PRESETS[preset], AudioConfig()
     autovc, sdn = (models.build(name, config, SINGERS) for name in ("autovc", "sdn"))
     sin = models.build("sin", config)
+    pitched = [sin.harmonic_envelope] if sin.harmonic_envelope else []
+    d_spec = network("D_spec", sin.log_magnitude, *pitched, sin.decoder)
     features = np.zeros((1, FRAMES, audio.feature_size), np.float32)
     magnitude = np.zeros((1, FRAMES, audio.bins), np.float32)
     singer = np.zeros((1, SINGERS), np.float32)
     taught = autovc({"features": features, "singer": singer})
     code = sdn.encoder(magnitude)
+    heard = {
+        "magnitude": magnitude,
+        "magnitude_4096": np.zeros((1, FRAMES, audio.f0_bins), np.float32),
+        "f0": np.full((1, FRAMES), 200.0, np.float32),
+        "voicing": np.zeros((1, FRAMES), np.float32),
+    }
     x, m = data("X", features, "clean voice"), data("M", magnitude, "mixture")
     s = data("S", singer, "singer, one-hot")
     c_avc = data("C_avc", taught["code"], "content")
@@ -128,7 +139,7 @@ def panels(preset: str) -> tuple[Panel, ...]:
     outputs = (
         data("X̂", taught["after"], "features"),
         data("X̂_singer", sdn({"magnitude": magnitude, "singer": singer}), "features"),
-        data("X̂_spec", sin(magnitude), "features"),
+        data("X̂_spec", sin(heard), "features"),
     )
     e_spec = network("E_spec", sdn.encoder)
     return (
@@ -148,8 +159,8 @@ def panels(preset: str) -> tuple[Panel, ...]:
         ),
         Panel(
             "c) SIN, the singer independent network",
-            (m, e_spec, c_spec, network("D_spec", sin.log_magnitude, sin.decoder), outputs[2]),
-            {3: m},
+            (m, e_spec, c_spec, d_spec, outputs[2]),
+            {3: data("M", magnitude, "mixture", *["f0, voicing"][: len(pitched)])},
             "E_spec stays as it is; D_spec has the mixture in place of the singer (eq. 8).",
         ),
     )  # fmt: skip

@@ -13,7 +13,7 @@ import tensorflow as tf
 
 from sep_tf import world
 from sep_tf.config import AudioConfig, AugmentConfig, RecordConfig
-from tfrecords import cutting, equalise, mastering, masks, playback, reverb
+from tfrecords import cutting, equalise, masks, mastering, playback, reverb
 from tfrecords.cutting import Tensors, between
 
 AUDIO = AudioConfig()
@@ -37,9 +37,9 @@ def mix(phrases: Tensors, frames: int, config: AugmentConfig, seed: Any = 0) -> 
 
     Returns:
       `mixture` float32 [N, (frames - 1) * hop + 2 * margin] (the sum of `voice` and
-      `accompaniment`, also returned, unless mastered), features [N, frames, 64] following the vocal's gain exactly
-      (c0 + 2 ln g; not where the target is fixed), f0 [N, frames] in Hz, voiced and audible float32
-      [N, frames], singer and song_index int32 [N].
+      `accompaniment`, also returned, unless mastered), features [N, frames, 64] following the
+      vocal's gain exactly (c0 + 2 ln g; not where the target is fixed), f0 [N, frames] in Hz,
+      voiced and audible float32 [N, frames], singer and song_index int32 [N].
     """
     draws, altered = phrases["draws"], phrases["altered"]
     gain, backing_gain, vocal_free = _gains(phrases, config)

@@ -24,7 +24,7 @@ def saturate(audio: tf.Tensor, drive_db: tf.Tensor) -> tf.Tensor:
 
 
 def limit_band(audio: tf.Tensor, cutoff_hz: tf.Tensor) -> tf.Tensor:
-    """Zero-phase low-pass with a steep edge: audio float32 [N, samples], cutoff_hz [N] -> the same."""
+    """Zero-phase low-pass with a steep edge: audio [N, samples], cutoff_hz [N] -> as audio."""
     # What wraps around the ends is as short as the edge is wide: a few milliseconds.
     length = -(-int(audio.shape[-1]) // 1024) * 1024
     hz = np.fft.rfftfreq(length, 1.0 / AUDIO.sample_rate).astype(np.float32)
