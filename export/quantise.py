@@ -19,11 +19,16 @@ import numpy as np
 from sep_tf.errors import ModelError
 
 _ENCODER = ".*encoder.*"
+# SIN looks up bins of the spectrum by F0's pitch.
+_PITCH = ".*f0.*"
 _FILTERS = ".*harmonic.*"
 _LAYERS = ("FULLY_CONNECTED", "CONV_2D", "CONV_2D_TRANSPOSE")
 # (names of operators, kind of operator, how), the later rules before the earlier.
 RECIPES: dict[str, list[tuple[str, str, str]]] = {
-    "float16": [*((".*", layer, "float16") for layer in _LAYERS), (_ENCODER, "*", "float32")],
+    "float16": [
+        *((".*", layer, "float16") for layer in _LAYERS),
+        *((name, "*", "float32") for name in (_ENCODER, _PITCH)),
+    ],
     "dynamic": [(".*", "*", "dynamic"), (_FILTERS, "*", "weights"), (_ENCODER, "*", "weights")],
     "int8": [
         *((".*", layer, "static") for layer in _LAYERS[:2]),
