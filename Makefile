@@ -36,7 +36,7 @@ lint: $(VENV)/.all  ## check style, and the types of the public API
 	$(RUN) -m mypy
 
 test: $(VENV)/.all  ## run the tests (installs every extra)
-	$(RUN) -m pytest
+	$(RUN) -m pytest -n 2 --dist loadfile
 
 test-slow: $(VENV)/.all  ## run the slow tests only
 	$(RUN) -m pytest -m slow
