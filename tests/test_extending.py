@@ -74,7 +74,7 @@ def test_another_network(mean, tmp_path):
     np.testing.assert_allclose(np.asarray(encoder(changed))[:, 0], code[:, 0], atol=1e-6)
     # Trained by the stage as any other.
     trainer = harness.make_trainer(
-        "autovc", tmp_path, harness.one_batch, preset="mean", steps=20, validate_every=10,
+        "autovc", tmp_path, harness.one_batch, preset="mean", steps=60, validate_every=30,
         learning_rate=1e-2,
     )  # fmt: skip
     trainer.run()
