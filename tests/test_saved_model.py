@@ -26,7 +26,8 @@ def tiny(system: str = "sin", preset: str = "tiny"):
         patch.setattr(module, "ExtractConfig", lambda: ExtractConfig(chunk_frames=FRAMES))
         singers = SINGERS if SIGNATURES[system].singers else ()
         model = models.build_system(system, PRESETS[preset], len(singers))
-        harness.randomise(model)
+        # With this seed SIN's example is voiced in part.
+        harness.randomise(model, seed=3)
         return model, module.model_info(model, PRESETS[preset], system, singers)
 
 
@@ -63,12 +64,11 @@ def test_audio_in_features_out_is_what_the_library_computes(sin, sound, tmp_path
     assert set(out) == {"envelope", "aperiodicity", "f0", "voicing"}
     assert out["f0"].shape == (2, 1 + len(sound) // harness.HOP) == (2, len(expected))
     heard = expected.voiced
-    # Random weights magnify rounding errors of f0 in the harmonics that SIN reads.
     assert heard.sum() > 20, "nothing is compared"
     for name in ("envelope", "aperiodicity"):
         value = getattr(expected, name)[heard]
         error = np.abs(out[name][0][heard] - value).max() / value.std()
-        assert error < 1e-3, (name, error)
+        assert error < 1e-4, (name, error)
     cents = 1200 * np.abs(np.log2(out["f0"][0] / expected.f0))
     assert (cents[heard] < 1).mean() > 0.999
     alone = run(audio=both[1:])["envelope"].numpy()[0]
