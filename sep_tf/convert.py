@@ -211,11 +211,7 @@ def main(args: list[str]) -> int:
                 job.target,
                 target,
                 source,
-                output_rate=FLAGS.output_rate,
-                clip=FLAGS.clip,
-                encoding=FLAGS.encoding,
-                offset=FLAGS.offset,
-                duration=FLAGS.duration,
+                **jobs.wishes(FLAGS),
                 transpose=FLAGS.transpose,
                 progress=progress,
             )

@@ -112,11 +112,7 @@ def main(args: list[str]) -> int:
             return separator.separate_file(
                 job.source,
                 job.target,
-                output_rate=FLAGS.output_rate,
-                clip=FLAGS.clip,
-                encoding=FLAGS.encoding,
-                offset=FLAGS.offset,
-                duration=FLAGS.duration,
+                **jobs.wishes(FLAGS),
                 progress=progress,
                 **{name: paths[job.source] for name, paths in side.items() if paths},
             )

@@ -8,7 +8,9 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent import futures
-from typing import Protocol
+from typing import Any, Protocol
+
+from absl import flags
 
 from sep_tf import audio_io, cli
 from sep_tf.errors import ModelError, SepTfError
@@ -196,6 +198,12 @@ def check(
     if job.root is not None:
         _make_folders(job.root, os.path.dirname(job.target))
     audio_io.check_output(job.target, output_rate or info.sample_rate, clip, encoding)
+
+
+def wishes(values: flags.FlagValues) -> dict[str, Any]:
+    """What the flags of such a program say of each file, as its function of one file takes it."""
+    names = ("output_rate", "clip", "encoding", "offset", "duration")
+    return {name: values[name].value for name in names}
 
 
 def _make_folders(root: str, below: str) -> None:

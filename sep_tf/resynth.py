@@ -167,12 +167,8 @@ def main(args: list[str]) -> int:
         return resynthesise_file(
             job.source,
             job.target,
-            output_rate=FLAGS.output_rate,
-            clip=FLAGS.clip,
-            encoding=FLAGS.encoding,
             method=FLAGS.f0_method,
-            offset=FLAGS.offset,
-            duration=FLAGS.duration,
+            **jobs.wishes(FLAGS),
             progress=progress,
         )
 

@@ -6,6 +6,7 @@ linear in it, by a known vector. Targets stay exact.
 """
 
 import functools
+from collections.abc import Callable
 
 import numpy as np
 import pyworld
@@ -40,9 +41,21 @@ def feature_basis() -> np.ndarray:
 
 def apply(audio: tf.Tensor, curve_db: tf.Tensor) -> tf.Tensor:
     """Zero-phase filter: audio float32 [..., samples], curve_db float32 [..., POINTS]."""
-    # The filter is short and smooth: what wraps around the ends is inaudible.
+
+    def gain(hz: np.ndarray) -> tf.Tensor:
+        basis = tf.constant(_interpolation(len(hz)).astype(np.float32))
+        return tf.pow(10.0, tf.tensordot(curve_db, basis, 1) / 20.0)
+
+    return filtered(audio, gain)
+
+
+def filtered(audio: tf.Tensor, gain: Callable[[np.ndarray], tf.Tensor]) -> tf.Tensor:
+    """Audio float32 [..., samples] through a zero-phase filter whose response is short.
+
+    `gain` takes frequencies in Hz, float32 [bins], to gains [..., bins].
+    """
+    # What wraps around the ends is inaudible.
     length = -(-int(audio.shape[-1]) // 1024) * 1024
-    basis = tf.constant(_interpolation(length // 2 + 1).astype(np.float32))
-    gain = tf.pow(10.0, tf.tensordot(curve_db, basis, 1) / 20.0)
-    spectrum = tf.signal.rfft(audio, [length]) * tf.cast(gain, tf.complex64)
+    hz = np.fft.rfftfreq(length, 1.0 / AUDIO.sample_rate).astype(np.float32)
+    spectrum = tf.signal.rfft(audio, [length]) * tf.cast(gain(hz), tf.complex64)
     return tf.signal.irfft(spectrum, [length])[..., : audio.shape[-1]]

@@ -3,12 +3,10 @@
 Both are of the input only. The target stays the raw voice, at its level in the mixture.
 """
 
-import numpy as np
 import tensorflow as tf
 
-from sep_tf.config import AudioConfig
+from tfrecords import equalise
 
-AUDIO = AudioConfig()
 # Width of the edge at the cut-off, Hz.
 _EDGE_HZ = 300.0
 
@@ -25,9 +23,6 @@ def saturate(audio: tf.Tensor, drive_db: tf.Tensor) -> tf.Tensor:
 
 def limit_band(audio: tf.Tensor, cutoff_hz: tf.Tensor) -> tf.Tensor:
     """Zero-phase low-pass with a steep edge: audio [N, samples], cutoff_hz [N] -> as audio."""
-    # What wraps around the ends is as short as the edge is wide: a few milliseconds.
-    length = -(-int(audio.shape[-1]) // 1024) * 1024
-    hz = np.fft.rfftfreq(length, 1.0 / AUDIO.sample_rate).astype(np.float32)
-    gain = tf.sigmoid((cutoff_hz[:, tf.newaxis] - hz) * (4.0 / _EDGE_HZ))
-    spectrum = tf.signal.rfft(audio, [length]) * tf.cast(gain, tf.complex64)
-    return tf.signal.irfft(spectrum, [length])[:, : audio.shape[-1]]
+    # Edges this steep ring for a few milliseconds.
+    cutoff = cutoff_hz[:, tf.newaxis]
+    return equalise.filtered(audio, lambda hz: tf.sigmoid((cutoff - hz) * (4.0 / _EDGE_HZ)))
