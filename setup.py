@@ -66,6 +66,8 @@ EXTRAS["dev"] = sorted({r for extra in EXTRAS.values() for r in extra}) + [
     "pysptk>=1.0",
     "pytest>=8.0",
     "pytest-xdist>=3.5",
+    # Beam's other engine that tests run on.
+    "apache-beam[dask]",
     "ruff>=0.9",
 ]
 

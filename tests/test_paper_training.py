@@ -1,6 +1,7 @@
 """`paper.flags` trains as section 4.2 and eq. 3 to 8 say, and with nothing of ours."""
 
 import dataclasses
+import shutil
 
 import numpy as np
 import pytest
@@ -14,9 +15,17 @@ FRAMES = 96
 
 def plain(run, name: str):
     """A stage of the `run` with the paper's losses."""
+    return started(run, name, "plain")
+
+
+def started(run, name: str, feature_loss: str):
+    """A stage that starts from the weights of the `run`; SIN also has its F0."""
+    folder = run.model_dir.parent / f"{feature_loss}-{name}"
+    if name == "sin":
+        shutil.copytree(run.model_dir / "f0", folder / "f0", dirs_exist_ok=True)
     trainer = harness.make_trainer(
-        name, run.model_dir.parent / f"plain-{name}", harness.one_batch,
-        feature_loss="plain", init_from=run.model_dir / name / "best.weights.h5",
+        name, folder, harness.one_batch, feature_loss=feature_loss,
+        init_from=run.model_dir / name / "best.weights.h5",
     )  # fmt: skip
     return trainer.stage
 
@@ -26,8 +35,10 @@ def test_equations_7_and_8(run, name):
     """The mean square of the output alone: no weights, nothing before the post-net."""
     stage, batch = plain(run, name), harness.batch(3)
     batch["audible"][:, :9] = batch["voiced"][:, :9] = 0.0
-    condition = batch["magnitude"] if name == "sin" else np.asarray(stage.one_hot(batch))
-    _, after = stage.model.decode(stage.model.encoder(batch["magnitude"]), condition)
+    condition = [np.asarray(stage.one_hot(batch))]
+    if name == "sin":
+        condition = [batch["magnitude"], stage.pitched(batch)]
+    _, after = stage.model.decode(stage.model.encoder(batch["magnitude"]), *condition)
     target = np.asarray(stage.model.normaliser(batch["features"]))
     expected = np.mean((np.asarray(after) - target) ** 2)
     assert float(stage.losses(batch, training=False)["loss"]) == pytest.approx(expected, rel=1e-5)
@@ -47,10 +58,7 @@ def test_equation_5(run):
 
 def test_weighted_losses_are_others(run):
     stage, batch = plain(run, "sin"), harness.batch(3)
-    other = harness.make_trainer(
-        "sin", run.model_dir.parent / "squared-sin", harness.one_batch, feature_loss="squared",
-        init_from=run.model_dir / "sin" / "best.weights.h5",
-    ).stage  # fmt: skip
+    other = started(run, "sin", "squared")
     values = [float(s.losses(batch, training=False)["loss"]) for s in (stage, other)]
     assert values[0] != pytest.approx(values[1], rel=0.05)
 
