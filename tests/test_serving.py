@@ -1,8 +1,11 @@
 """The client of model servers, against one that speaks their protocol and can be made to fail."""
 
+import pathlib
 import random
 import threading
 import time
+import urllib.error
+import urllib.request
 
 import grpc
 import numpy as np
@@ -11,7 +14,7 @@ import pytest
 from export import module, saved_model
 from export.serving import load as load_generator
 from export.serving import server as servers
-from sep_tf import extract, models, runtimes
+from sep_tf import audio_io, extract, models, runtimes
 from sep_tf.config import PRESETS, ExtractConfig
 from sep_tf.errors import ModelError
 from sep_tf.runtimes import chunks, serving
@@ -151,6 +154,29 @@ def test_errors_of_the_request_are_not_sent_again(server):
     assert len(faults) == 1 and runtime.retries == 0
 
 
+@pytest.mark.parametrize("text", ["audio has NaN or infinite values", "Tensors with name 'a' "
+    "from different tasks have different shapes and padding is turned off."])  # fmt: skip
+def test_errors_of_others_in_the_batch_pass(server, text):
+    """A server that batches fails all requests of a batch for one; ours are finite and equal."""
+    runtime = serving.ServingRuntime(f"127.0.0.1:{server.port}", "sin-tiny", QUICK)
+    predict, failed = server.prediction.answer, []
+
+    def of_a_batch(request, context):
+        if not failed:
+            failed.append(1)
+            context.abort(grpc.StatusCode.INVALID_ARGUMENT, text)
+        return predict(request, context)
+
+    server.prediction.answer = of_a_batch
+    audio = np.zeros(3 * chunks.MARGIN, np.float32)
+    assert np.isfinite(runtime.run_audio(audio)["f0"]).all()
+    assert runtime.retries == len(failed) == 1
+    audio[-chunks.MARGIN - 1] = np.nan
+    with pytest.raises(ModelError, match="audio has NaN or infinite values"):
+        runtime.run_audio(audio)
+    assert runtime.retries == 1
+
+
 def test_a_slow_server_runs_into_the_deadline(server):
     runtime = serving.ServingRuntime(f"127.0.0.1:{server.port}", "sin-tiny", QUICK)
     runtime.patience = serving.Patience(0.2, 0.5, 0.01, 0.1)
@@ -247,6 +273,28 @@ def test_bad_requests_get_an_error_and_the_server_lives(server, inputs, reason):
     assert transport.predict("sin-tiny", "serving_default", good, 20.0)["f0"].shape == (2, 6)
 
 
+@pytest.mark.parametrize(
+    ("inputs", "reason"),
+    [
+        ("[0.0, 0.1]", "of shape"),
+        ("[[]]", "1920000 samples"),
+        ("[[NaN]]", "NaN"),
+        ('[["loud"]]', "not a request"),
+        ("[[0.0], [0.0, 0.1]]", "not a request"),
+        ("[[", "not a request"),
+    ],
+    ids=["rank", "empty", "nan", "text", "ragged", "no JSON"],
+)
+def test_bad_requests_over_http(server, inputs, reason):
+    url = f"http://127.0.0.1:{server.rest_port}/v1/models/sin-tiny:predict"
+    body = '{"inputs": {"audio": ' + inputs + "}}"
+    with pytest.raises(urllib.error.HTTPError) as caught:
+        urllib.request.urlopen(url, body.encode(), timeout=20)
+    assert caught.value.code == 400 and reason in caught.value.read().decode()
+    body = '{"inputs": {"audio": [[0.0, 0.1]]}}'
+    assert urllib.request.urlopen(url, body.encode(), timeout=20).status == 200
+
+
 def test_ten_thousand_seconds_are_refused_before_they_are_sent(server):
     runtime = serving.ServingRuntime(f"127.0.0.1:{server.port}", "sin-tiny", QUICK)
     with pytest.raises(ModelError, match="a request of 1280000000 bytes, a server takes"):
@@ -306,3 +354,34 @@ def test_two_hundred_songs_with_a_fault_in_a_hundred_requests_lose_none(server):
     runtime = serving.ServingRuntime(f"127.0.0.1:{server.port}", "sin-tiny", QUICK)
     taken, failures, _ = load_generator.send(runtime, 8000, 4)
     assert len(taken) == 8000 and failures == [] and runtime.retries == len(faults) > 40
+
+
+@pytest.mark.slow
+def test_ten_minutes_with_four_requests_in_flight(tmp_path):
+    """The bundled model over gRPC, each piece of the song at another level."""
+    model, info = module.from_weights("sin-lite")
+    (tmp_path / "sin-lite").mkdir()
+    saved_model.write(model, info, tmp_path / "sin-lite" / "1")
+    demo = pathlib.Path(__file__).parent.parent / "examples" / "sakura" / "mix.flac"
+    piece = audio_io.read(demo, harness.RATE)[0]
+    levels = np.random.default_rng(0).uniform(0.2, 1.0, 25).astype(np.float32)
+    song = np.concatenate([level * piece for level in levels])[: 600 * harness.RATE]
+    assert len(song) == 600 * harness.RATE
+    with servers.Server(tmp_path) as server:
+        predict, lock, under_way, most = server.prediction.answer, threading.Lock(), [], []
+
+        def counted(request, context):
+            with lock:
+                under_way.append(1)
+                most.append(len(under_way))
+            try:
+                return predict(request, context)
+            finally:
+                with lock:
+                    under_way.pop()
+
+        server.prediction.answer = counted
+        remote = Separator("sin-lite", "serving", server=f"127.0.0.1:{server.port}")
+        found = remote.analyse(song, harness.RATE)
+    assert max(most) == 4
+    same(found, Separator("sin-lite", "keras").analyse(song, harness.RATE))
