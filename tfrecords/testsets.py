@@ -21,7 +21,7 @@ from pathlib import Path
 import numpy as np
 from absl import flags
 
-from sep_tf import audio_io, cli, world
+from sep_tf import audio_io, cli, editing, world
 from sep_tf.errors import DataError
 from tfrecords import manifest, songs
 
@@ -75,17 +75,12 @@ def other_singer(
     """
     import pyworld
 
-    f0, envelope, aperiodicity = world.decode(features)
-    position = np.arange(envelope.shape[1]) / tract
-    inside = np.minimum(position, envelope.shape[1] - 1.0)
-    low = inside.astype(int)
-    high, share = np.minimum(low + 1, envelope.shape[1] - 1), inside - low
-    warped = envelope[:, low] * (1 - share) + envelope[:, high] * share
+    f0, envelope, aperiodicity = world.decode(editing.scale_formants(features, tract))
     steps = max(2, math.ceil(len(f0) / (_DRIFT_SECONDS * AUDIO.frames_per_second)) + 1)
     points = np.linspace(0, len(f0) - 1, steps)
     drift = np.interp(np.arange(len(f0)), points, rng.normal(0.0, _DRIFT_CENTS, steps))
     sung = pyworld.synthesize(
-        f0 * 2.0 ** (drift / 1200.0), np.ascontiguousarray(warped), aperiodicity,
+        f0 * 2.0 ** (drift / 1200.0), envelope, aperiodicity,
         AUDIO.sample_rate, AUDIO.frame_period_ms,
     )  # fmt: skip
     length = (len(f0) - 1) * AUDIO.hop_length
