@@ -3,8 +3,10 @@
 sep-tf train --stage=all --data_dir=records --model_dir=runs/lite
 """
 
+import contextlib
 import dataclasses
 import math
+import os
 import sys
 from pathlib import Path
 
@@ -50,7 +52,8 @@ flags.DEFINE_enum(
     None,
     FEATURE_LOSSES,
     "Distance of vocoder features: plain is eq. 3, 7 and 8 to the letter, squared the same with "
-    "weights on features and frames, distortion its root in physical units (stages sdn, sin).",
+    "weights on features and frames (autovc, sdn, sin), distortion its root in physical units "
+    "(sdn, sin).",
     flag_values=FLAGS,
 )
 flags.DEFINE_enum(
@@ -109,6 +112,9 @@ flags.DEFINE_string(
     "that of stage encoder in --model_dir, or, where there is none, the one of these weights.",
     flag_values=FLAGS,
 )
+# What else would be without effect, and not be noticed; plain is for all stages.
+_FEATURE_LOSS_STAGES = {"distortion": ("sdn", "sin"), "squared": ("autovc", "sdn", "sin")}
+_OF_MIXTURES = ("freq_mask", "time_mask", "fade")
 _OVERRIDES = (
     "batch_size", "phrase_frames", "steps", "validate_every", "validation_batches", "patience",
     "seed", "learning_rate", "preset", "precision", "feature_loss", "content_weight",
@@ -121,15 +127,18 @@ def main(args: list[str]) -> int:
     chosen = ORDER if FLAGS.stage == "all" else (FLAGS.stage,)
     _check_flags(chosen)
     cli.quiet_tensorflow()
-    import keras
-    import tensorflow as tf
+    with cli.quiet_native_log():
+        import keras
+        import tensorflow as tf
 
-    from sep_tf.training import loop, stages
-    from sep_tf.training import strategy as distribution
-    from sep_tf.training.stop import StopRequest
+        from sep_tf.training import loop, stages
+        from sep_tf.training import strategy as distribution
+        from sep_tf.training.stop import StopRequest
 
-    # First: workers of several machines must find each other before anything is computed.
-    strategy = distribution.make_strategy(FLAGS.strategy)
+    # First: workers of several machines must find each other before anything is computed. What
+    # they say of each other is not dropped, what one machine says of devices it lacks is.
+    with contextlib.nullcontext() if os.environ.get("TF_CONFIG") else cli.quiet_native_log():
+        strategy = distribution.make_strategy(FLAGS.strategy)
     for stage in chosen:  # now, not when the stages before have been trained for hours
         settings = stages.train_config(stage, batch_size=FLAGS.batch_size)
         distribution.check_batch_size(strategy, settings.batch_size)
@@ -167,10 +176,18 @@ def _check_flags(chosen: tuple[str, ...]) -> None:
         raise cli.UsageError(f"--phrase_frames={FLAGS.phrase_frames} is no multiple of {unit}")
     if FLAGS.content_weight and FLAGS.stage not in ("sdn", "all"):
         raise cli.UsageError(f"--content_weight is for stage sdn, not {FLAGS.stage}")
-    for flag in ("learning_rate", "content_weight", "clip_norm", "freq_mask", "time_mask", "fade"):
+    if FLAGS.stage not in (*_FEATURE_LOSS_STAGES.get(FLAGS.feature_loss, ORDER), "all"):
+        *others, last = _FEATURE_LOSS_STAGES[FLAGS.feature_loss]
+        raise cli.UsageError(
+            f"--feature_loss={FLAGS.feature_loss} is for stages {', '.join(others)} and {last}, "
+            f"not {FLAGS.stage}"
+        )
+    for flag in ("learning_rate", "content_weight", "clip_norm", *_OF_MIXTURES):
         value = getattr(FLAGS, flag)
         if value is not None and not math.isfinite(value):
             raise cli.UsageError(f"--{flag}={value} is no number")
+        if value and flag in _OF_MIXTURES and FLAGS.stage == "autovc":
+            raise cli.UsageError(f"--{flag} alters mixtures, and stage autovc hears none")
     if FLAGS.learning_rate == 0:
         raise cli.UsageError("--learning_rate=0 trains nothing")
     if FLAGS.init_from:
@@ -207,9 +224,9 @@ def _train(name: str, strategy, stop, say) -> float:
     if init_from:
         say(f"{name}: starts from {init_from}{stage.kept}", flush=True)
 
-    drawn = {flag: getattr(FLAGS, flag) for flag in ("freq_mask", "time_mask", "fade")}
+    drawn = {flag: getattr(FLAGS, flag) for flag in _OF_MIXTURES}
     stage.augment = dataclasses.replace(stage.augment, **drawn)
-    if FLAGS.freq_mask or FLAGS.time_mask:
+    if name != "autovc" and (FLAGS.freq_mask or FLAGS.time_mask):
         say(
             f"{name}: masks are drawn by tensorflow-io; a run that is interrupted will not go on "
             "with exactly the same examples",

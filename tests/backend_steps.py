@@ -23,7 +23,7 @@ PRESET_NAMES = ("tiny", "tiny-paper")
 def prepare(folder: pathlib.Path) -> None:
     """Random weights of the earlier stages, and where every stage starts from."""
     for preset in PRESET_NAMES:
-        for name in ("autovc", "encoder"):
+        for name in ("autovc", "encoder", "f0"):
             model = models.build(name, PRESETS[preset], singers=len(harness.SINGERS))
             path = stages.weights_path(folder / preset, name)
             path.parent.mkdir(parents=True)

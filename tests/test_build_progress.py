@@ -68,5 +68,5 @@ def test_a_build_says_how_long_it_takes(corpus, manifest_file, tmp_path, capsys,
     found = [re.fullmatch(pattern, line) for line in lines]
     assert all(found) and found[-1].groups() == ("9", "about 00:00 left")
     counts = [int(match[1]) for match in found]
-    # How many songs a look finds done depends on the machine; that they are counted is tested above.
+    # How many songs a look finds done depends on the machine; counting is tested above.
     assert counts == sorted(counts)

@@ -94,6 +94,12 @@ def test_command_line_errors(corpus, tmp_path, capsys):
             "--phrase_frames=96 is no multiple of 64",
         ),
         (flags(corpus, tmp_path, content_weight=0.5), "--content_weight is for stage sdn"),
+        (
+            flags(corpus, tmp_path, feature_loss="distortion"),
+            "--feature_loss=distortion is for stages sdn and sin, not autovc",
+        ),
+        (flags(corpus, tmp_path, stage="ss", feature_loss="squared"), "autovc, sdn and sin, not"),
+        (flags(corpus, tmp_path, fade=0.1), "--fade alters mixtures, and stage autovc hears none"),
         (flags(corpus, tmp_path, stage="sdnn"), "stage"),
         (flags(corpus, tmp_path)[3:], "--data_dir"),
         (["--data_dir=x"], "--model_dir"),

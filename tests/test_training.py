@@ -213,6 +213,6 @@ def test_a_gradient_that_is_not_finite_ends_the_run_although_the_loss_is(tmp_pat
         return values | {"loss": values["loss"] + tf.sqrt(0.0 * weight)}
 
     trainer.stage.losses = spoiled
-    with pytest.raises(SepTfError, match="autovc: the loss is not finite at step 1, on phrases of"):
+    with pytest.raises(SepTfError, match="autovc: the loss is not finite at step 1, on .*; no che"):
         trainer.run()
     assert not trainer.manager.checkpoints and not trainer.best_path.exists()

@@ -116,11 +116,16 @@ def test_weights_of_another_network(copied):
 
 def test_as_many_singers_but_others(copied):
     """Their one-hots would mean other people, without any shape to show it."""
-    info = stages.DataInfo(harness.SINGERS[::-1], np.zeros(64), np.ones(64))
-    with pytest.raises(ModelError, match="trained on other singers"):
-        stages.EncoderStage(PRESETS["tiny"], info, copied)
+    for singers, words in (
+        (harness.SINGERS[::-1], "the same 2 in another order"),
+        (("ann", "cid"), "ben is not among the 2 of this data set"),
+    ):
+        info = stages.DataInfo(singers, np.zeros(64), np.ones(64))
+        with pytest.raises(ModelError, match=rf"trained on other singers \({words}\)"):
+            stages.EncoderStage(PRESETS["tiny"], info, copied)
     rewrite(copied / "autovc", lambda values: values["singers"].reverse())
-    with pytest.raises(ModelError, match=r"config.json was made with other singers \(2 singers"):
+    words = r"config.json was made with other singers \(the same 2 in another order\); choose"
+    with pytest.raises(ModelError, match=words):
         harness.make_trainer("autovc", copied, harness.one_batch, **RUN)
 
 

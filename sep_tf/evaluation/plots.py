@@ -121,9 +121,12 @@ def _contours(axis: Any, contours: dict[str, np.ndarray]) -> None:
     voiced = np.concatenate([f0[f0 > 0] for f0 in contours.values()])
     for n, (name, f0) in enumerate(contours.items()):
         times = np.arange(len(f0)) / world.AUDIO.frames_per_second
-        style = {"color": COLOURS[(n - 1) % len(COLOURS)], "linewidth": 1.4}
+        # The first system's line is on top: `world` and others follow the truth as it does.
+        style = {"color": COLOURS[(n - 1) % len(COLOURS)], "linewidth": 1.4, "zorder": 3 - n / 100}
         if n == 0:
-            style = {"color": "#b8bec9", "linewidth": 6.0, "solid_capstyle": "round"}
+            style = {
+                "color": "#b8bec9", "linewidth": 6.0, "solid_capstyle": "round", "zorder": 2,
+            }  # fmt: skip
         axis.plot(times, np.where(f0 > 0, f0, np.nan), label=_plain(name), **style)
     axis.set_yscale("log")
     if voiced.size:

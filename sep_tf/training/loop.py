@@ -232,8 +232,12 @@ class Trainer:
         songs = ", ".join(self.stage.info.song(number) for number in numbers)
         raise SepTfError(
             f"{self.config.stage}: the loss is not finite at step {self.step}, on phrases of "
-            f"{songs}; the last good checkpoint is {self.manager.latest_checkpoint}"
+            f"{songs}; {self._last_good()}"
         )
+
+    def _last_good(self) -> str:
+        kept = self.manager.latest_checkpoint
+        return f"the last good checkpoint is {kept}" if kept else "no checkpoint was written before"
 
     def validate(self) -> dict[str, float]:
         """Mean losses over fixed validation batches, and figures of the first of them.
@@ -276,8 +280,8 @@ class Trainer:
     def _report(self, train: dict[str, float], valid: dict[str, float], seconds: float) -> None:
         if not math.isfinite(valid["loss"]):
             raise SepTfError(
-                f"{self.config.stage}: the validation loss is not finite at step {self.step}; the "
-                f"last good checkpoint is {self.manager.latest_checkpoint}"
+                f"{self.config.stage}: the validation loss is not finite at step {self.step}; "
+                f"{self._last_good()}"
             )
         improved = valid["loss"] < float(self.best)
         if improved:

@@ -46,8 +46,9 @@ class Settings:
             )
         if other.singers not in (None, self.singers):
             raise ModelError(
-                f"{path} was made with other singers ({_singers(other)}, this data set trains "
-                f"{_singers(self)}); choose another --model_dir"
+                f"{path} was made with other singers "
+                f"({other_singers(other.singers or (), self.singers or ())}); choose another "
+                "--model_dir"
             )
 
 
@@ -80,6 +81,15 @@ def describe(settings: Settings | None) -> str:
     return f"preset {settings.model.preset}, {_singers(settings)}"
 
 
+def other_singers(made: tuple[str, ...], here: tuple[str, ...]) -> str:
+    """How the singers of weights differ from those of a data set, which are others."""
+    if len(made) != len(here):
+        return f"{len(made)}, this data set trains {len(here)}"
+    if strange := [name for name in made if name not in here]:
+        return f"{strange[0]} is not among the {len(here)} of this data set"
+    return f"the same {len(here)} in another order"
+
+
 def _singers(settings: Settings) -> str:
     if settings.singers is None:
         return "unknown singers"
@@ -95,5 +105,6 @@ def _differences(new: Settings, old: Settings | None) -> str:
         for before, after in ((old.train, new.train), (old.model, new.model))
         for field in dataclasses.fields(before)
     ]
-    changed = [f"{name} {before}, now {after}" for name, before, after in pairs if before != after]
-    return f" ({'; '.join(changed[:3])})"
+    # Each once: the preset is in both.
+    changed = dict.fromkeys(f"{name} {a}, now {b}" for name, a, b in pairs if a != b)
+    return f" ({'; '.join(list(changed)[:3])})"

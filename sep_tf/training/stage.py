@@ -55,10 +55,8 @@ def check_singers(info: "DataInfo", path: Path) -> None:
     """Raises ModelError if the weights of `path` know other singers, or in another order."""
     made = settings.load(path.parent)
     if made and made.singers not in (None, info.singers):
-        raise ModelError(
-            f"{path} was trained on other singers ({len(made.singers)}, this data set trains "
-            f"{len(info.singers)})"
-        )
+        others = settings.other_singers(made.singers, info.singers)
+        raise ModelError(f"{path} was trained on other singers ({others})")
 
 
 class Stage:
