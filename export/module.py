@@ -85,9 +85,24 @@ def from_weights(model: str) -> tuple[keras.Model, ModelInfo]:
     """
     _, path = runtimes.find(model, "keras")
     runtime = KerasRuntime(path)
-    # The length of chunks belongs to an export, not to the weights.
-    info = dataclasses.replace(runtime.info, chunk_frames=ExtractConfig().chunk_frames)
+    # These belong to an export, not to the weights.
+    info = dataclasses.replace(
+        runtime.info,
+        chunk_frames=ExtractConfig().chunk_frames,
+        steps=_steps(runtime.model, runtime.info.system),
+    )
     return runtime.model, info
+
+
+def _steps(model: keras.Model, system: str) -> dict[str, int]:
+    """Spectrograms of which a network reads every so manyth frame: those that only F0 reads.
+
+    SIN sees them through F0's pitch, of the same frames.
+    """
+    if "f0" not in STAGES[system] or model.f0.frame_step == 1:
+        return {}
+    own = set(model.f0.spectrograms) - {"magnitude"}
+    return dict.fromkeys(sorted(own), model.f0.frame_step)
 
 
 def model_info(
@@ -107,6 +122,7 @@ def model_info(
         singers=singers,
         alignment=unit,
         recurrent=recurrent,
+        steps=_steps(model, system),
     )
 
 

@@ -39,11 +39,12 @@ def magnitude(audio: np.ndarray, fft_length: int = 1024, hop: int = 160) -> np.n
     return framed_magnitude(frames)
 
 
-def framed_magnitude(frames: np.ndarray) -> np.ndarray:
-    """Windowed spectra of frames [T, length] -> float32 [T, length // 2 + 1]."""
+def framed_magnitude(frames: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
+    """Windowed spectra of frames [T, length] -> float32 [T, length // 2 + 1], in `out` if given."""
     length = frames.shape[-1]
     window = hann(length)
-    out = np.empty((len(frames), length // 2 + 1), np.float32)
+    if out is None:
+        out = np.empty((len(frames), length // 2 + 1), np.float32)
     # In blocks: the windowed copy of a long signal would be `length / hop` times its size.
     for start in range(0, len(frames), _BLOCK_FRAMES):
         block = frames[start : start + _BLOCK_FRAMES] * window

@@ -7,6 +7,7 @@ aperiodicities (dB), f0 in Hz as a contour without gaps, and the voiced flag tha
 
 import collections
 import dataclasses
+import functools
 import warnings
 from collections.abc import Iterator
 from concurrent import futures
@@ -35,6 +36,10 @@ _PRE_ROLL = 16
 _POST_ROLL = 8
 # WORLD's own pulse rate where unvoiced, Hz.
 _UNVOICED_F0 = 500.0
+# Stretches of so many frames that nobody hears get a lower one.
+_SHORTEST_REST = 8
+# Frames beside what can be heard that keep WORLD's own rate.
+_REST_MARGIN = 2
 
 
 @dataclasses.dataclass(frozen=True)
@@ -107,20 +112,38 @@ def decode(
     coded = np.nan_to_num(np.asarray(features.envelope, np.float64), posinf=0.0, neginf=-100.0)
     # c0 is the mean log power: far beyond full scale and far below the floor, what exp() survives.
     coded[:, 0] = np.clip(coded[:, 0], -100.0, 20.0)
-    envelope = pyworld.decode_spectral_envelope(
-        np.ascontiguousarray(coded), config.sample_rate, config.world_fft_length
-    )
+    envelope_basis, offset, aperiodicity_basis = _bases(config)
+    with np.errstate(over="ignore"):
+        envelope = np.exp(coded @ envelope_basis)
     # In place: these are the largest arrays of an extraction.
-    np.nan_to_num(envelope, copy=False)
     np.clip(envelope, config.power_floor * 1e-6, 1e6, out=envelope)
-    bands = np.clip(np.nan_to_num(np.asarray(features.aperiodicity, np.float64)), -60.0, 0.0)
-    aperiodicity = pyworld.decode_aperiodicity(
-        np.ascontiguousarray(bands), config.sample_rate, config.world_fft_length
-    )
-    np.nan_to_num(aperiodicity, copy=False, nan=1.0)
-    np.clip(aperiodicity, _APERIODICITY_FLOOR, 1.0, out=aperiodicity)
-    aperiodicity[f0 == 0] = 1.0
+    aperiodicity = np.ones_like(envelope)
+    sung = f0 > 0
+    bands = np.asarray(features.aperiodicity, np.float64)[sung]
+    bands = np.clip(np.nan_to_num(bands), -60.0, 0.0)
+    share = np.exp(offset + bands @ aperiodicity_basis)
+    # A frame without a periodic part, as WORLD takes it.
+    share[bands.mean(axis=1) > -0.5] = 1.0
+    aperiodicity[sung] = np.clip(share, _APERIODICITY_FLOOR, 1.0, out=share)
     return f0, envelope, aperiodicity
+
+
+@functools.lru_cache
+def _bases(config: AudioConfig) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """WORLD's decoding as matrices: what it decodes is linear, but for the logarithm.
+
+    Returns:
+      [60, bins], log power of the coded envelope; [bins] and [4, bins], log aperiodicity of bands
+      in dB.
+    """
+    size = (config.sample_rate, config.world_fft_length)
+    envelope = pyworld.decode_spectral_envelope(np.eye(config.envelope_size), *size)
+    # Far from 0 dB, near which WORLD takes a frame as wholly aperiodic.
+    bands = np.full((1 + config.aperiodicity_size, config.aperiodicity_size), -40.0)
+    bands[1:] -= 10.0 * np.eye(config.aperiodicity_size)
+    decoded = np.log(pyworld.decode_aperiodicity(bands, *size))
+    basis = (decoded[:1] - decoded[1:]) / 10.0
+    return np.log(envelope), decoded[0] + 40.0 * basis.sum(axis=0), basis
 
 
 def _sung_f0(features: VocoderFeatures, config: AudioConfig) -> np.ndarray:
@@ -279,6 +302,7 @@ def _render(features: VocoderFeatures, to_the_end: bool, config: AudioConfig) ->
     # At the power floor throughout there is nothing to hear; WORLD would add faint noise.
     if envelope.max() <= 2.0 * config.power_floor and not f0.any():
         return np.zeros(len(features) * config.hop_length, np.float32)
+    f0 = _resting(f0, envelope.max(axis=1) > 2.0 * config.power_floor, config)
     held = _POST_ROLL if to_the_end else 0
     audio = pyworld.synthesize(
         np.pad(f0, (0, held), "edge"),
@@ -288,6 +312,38 @@ def _render(features: VocoderFeatures, to_the_end: bool, config: AudioConfig) ->
         config.frame_period_ms,
     )
     return np.nan_to_num(audio).astype(np.float32)
+
+
+def _resting(f0: np.ndarray, audible: np.ndarray, config: AudioConfig) -> np.ndarray:
+    """f0 [T] with a low pulse rate where nobody hears it: WORLD's work is that of its pulses.
+
+    The rate is such that the phase after a rest is the one that WORLD's own rate would have led to:
+    what is heard stays the same, sample for sample but for rounding.
+
+    Args:
+      f0: [T] Hz, 0 where unvoiced.
+      audible: bool [T].
+      config: signal constants.
+    """
+    rest = ~framing.near(audible | (f0 > 0), _REST_MARGIN)
+    rest[:_REST_MARGIN] = rest[-_REST_MARGIN:] = False
+    edges = np.flatnonzero(np.diff(rest.astype(np.int8))) + 1
+    rests = [(a, b) for a, b in edges.reshape(-1, 2) if b - a >= _SHORTEST_REST]
+    if not rests:
+        return f0
+    # Cycles that a rest takes: at WORLD's own rate, and by what they grow with each Hz of another.
+    own, once, twice = (
+        _phase(np.where(rest, hz, f0), config)
+        for hz in (0.0, config.f0_floor, 2.0 * config.f0_floor)
+    )
+    slow = f0.copy()
+    for first, last in rests:
+        span = slice((first - 1) * config.hop_length, last * config.hop_length + 1)
+        wanted, low, high = (np.ptp(phase[span]) for phase in (own, once, twice))
+        # Whole cycles less, to the lowest rate that is no less than the floor's.
+        target = wanted - np.floor(wanted - low)
+        slow[first:last] = config.f0_floor * (1.0 + (target - low) / (high - low))
+    return slow
 
 
 def _phase(f0: np.ndarray, config: AudioConfig) -> np.ndarray:

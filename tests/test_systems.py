@@ -1,5 +1,6 @@
 """Every system as it is exported: names, singers, contexts, both files and both presets."""
 
+import dataclasses
 import json
 
 import numpy as np
@@ -150,6 +151,9 @@ def test_chunks_of_a_mask_begin_on_multiples_of_its_levels():
         ({"context": 40}, "alignment, context and chunk of"),
         ({"chunk_frames": "64"}, "alignment, context and chunk of"),
         ({"voicing_threshold": 1.5}, "its threshold make no sense"),
+        ({"steps": {"magnitude_4096": 3}}, "steps of"),
+        ({"steps": {"magnitude_4096": 0}}, "steps of"),
+        ({"steps": {"phase": 2}}, "steps of"),
         ({"singers": ["ann", "ann"]}, "no list of different names"),
         ({"singers": []}, "0 singers for system sdn"),
         ({"colour": "red"}, "colour"),
@@ -160,6 +164,24 @@ def test_information_that_makes_no_sense(change, reason):
     assert runtimes.ModelInfo.from_dict(values, "here").to_dict() == values
     with pytest.raises(ModelError, match=f"here was made by another version.*{reason}"):
         runtimes.ModelInfo.from_dict(values | change, "here")
+
+
+@pytest.mark.parametrize("system", ["sin", "sdn"])
+def test_frames_that_are_not_computed_are_not_read(system):
+    model, info = made(system)
+    assert info.steps == {"magnitude_4096": 2}
+    assert made("ss")[1].steps == made(system, "tiny-paper")[1].steps == {}
+    sound = harness.sung(2.0, 220.0) + harness.band(2.0, 1)
+    inputs = module.example(sound, info)
+    full = module.example(sound, dataclasses.replace(info, steps={}))
+    for name, value in full.items():
+        step = info.steps.get(name, 1)
+        if np.ndim(value):
+            np.testing.assert_array_equal(inputs[name][::step], value[::step])
+    assert full["magnitude_4096"][1::2].any() and not inputs["magnitude_4096"][1::2].any()
+    outputs = [module.call(model, info, given) for given in (inputs, full)]
+    for name, value in outputs[0].items():
+        np.testing.assert_array_equal(value, outputs[1][name])
 
 
 def test_inputs_that_do_not_fit():

@@ -24,13 +24,15 @@ def spectrograms(audio: np.ndarray, info: "runtimes.ModelInfo") -> dict[str, np.
       info: the model's.
 
     Returns:
-      By name, each [T, bins].
+      By name, each [T, bins]; zeros in frames that the network does not read.
     """
     inputs = {}
     for name, length in info.signature.transforms.items():
         skip = MARGIN - length // 2
         windows = np.lib.stride_tricks.sliding_window_view(audio[skip : len(audio) - skip], length)
-        inputs[name] = spectrogram.framed_magnitude(windows[::HOP])
+        frames, step = windows[::HOP], info.steps.get(name, 1)
+        inputs[name] = found = np.zeros((len(frames), length // 2 + 1), np.float32)
+        spectrogram.framed_magnitude(frames[::step], found[::step])
     return inputs
 
 

@@ -24,6 +24,8 @@ class ModelInfo:
       singers: names, by the numbers that sdn and autovc know them by.
       alignment: frames that chunk, context and every chunk's start are a multiple of.
       recurrent: whether frames also depend, weakly, on those beyond the context.
+      steps: by the name of a spectrogram of which the network reads every so manyth frame alone;
+        the others may be anything.
     """
 
     system: str
@@ -34,6 +36,7 @@ class ModelInfo:
     singers: tuple[str, ...] = ()
     alignment: int = 16
     recurrent: bool = False
+    steps: dict[str, int] = dataclasses.field(default_factory=dict)
 
     @classmethod
     def from_dict(cls, values: dict[str, Any], path: Path | str) -> "ModelInfo":
@@ -56,6 +59,15 @@ class ModelInfo:
             raise ValueError(f"alignment, context and chunk of {sizes} frames")
         if not isinstance(self.model, dict) or not 0 < float(self.voicing_threshold) < 1:
             raise ValueError("its model or its threshold make no sense")
+        transforms = self.signature.transforms
+        if not isinstance(self.steps, dict) or any(
+            name not in transforms
+            or not isinstance(step, int)
+            or step < 1
+            or self.alignment % step
+            for name, step in self.steps.items()
+        ):
+            raise ValueError(f"steps of {self.steps} frames")
         names = self.singers
         if not all(isinstance(name, str) for name in names) or len(set(names)) < len(names):
             raise ValueError("its singers are no list of different names")
