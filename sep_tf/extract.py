@@ -74,8 +74,8 @@ def _define_flags() -> None:
     string(
         "accompaniment",
         None,
-        "Also write the song without the voice, system unet only: a file, or a folder for several "
-        "inputs.",
+        "Also write the song without the voice: a file, or a folder for several inputs. Systems "
+        "sin and ss mask what they sing out of the song, unet subtracts.",
     )
     for name, (_, text) in SIDE_OUTPUTS.items():
         string(name, None, f"Also write {text}: a file, or a folder for several inputs.")

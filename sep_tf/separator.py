@@ -20,6 +20,7 @@ from sep_tf import (
     masking,
     outputs,
     runtimes,
+    subtraction,
     world,
 )
 from sep_tf.config import AudioConfig, ExtractConfig
@@ -232,7 +233,7 @@ class Separator:
           encoding: "pcm16", "pcm24" or "float"; the format's own by default.
           offset: seconds to skip.
           duration: seconds to read; all by default.
-          accompaniment: file for the mixture without the voice (system unet).
+          accompaniment: file for the mixture without the voice, see `_check_side`.
           features_out: .npz for the vocoder features.
           f0_out: .csv for time, f0 and voicing.
           midi_out: .mid for the notes that are sung.
@@ -258,7 +259,8 @@ class Separator:
             writer = stack.enter_context(audio_write.VoiceWriter(dst, rate, **kind))
             band = None
             if accompaniment is not None:
-                band = stack.enter_context(audio_write.VoiceWriter(accompaniment, rate, **kind))
+                wide = kind | {"channels": info.channels}
+                band = stack.enter_context(audio_write.VoiceWriter(accompaniment, rate, **wide))
             kept = stack.enter_context(outputs.Collector(side, src, offset, duration))
             blocks = audio_io.read_blocks(src, offset=offset, duration=duration)
             for block in self._voice(
@@ -286,11 +288,18 @@ class Separator:
         )
 
     def _check_side(self, side: outputs.SideFiles, accompaniment: str | Path | None) -> None:
-        if self.system != "unet" and accompaniment is not None:
+        """Raises ModelError for files that the system cannot give.
+
+        An accompaniment is the mixture minus the voice (unet), or what a mask from the voice's own
+        spectrum leaves of it (sin, ss), as long as that voice is the one in the mixture.
+        """
+        if accompaniment is not None and self.system == "sdn":
             raise ModelError(
-                f"{self._model}: system {self.system} sings anew, and what it leaves is not the "
-                "accompaniment: use --system=unet"
+                f"{self._model}: system sdn sings as somebody else, which does not tell what to "
+                "leave: use --system=unet or sin for an accompaniment"
             )
+        if accompaniment is not None and (self._wishes.transpose, self._wishes.formant) != (0, 1):
+            raise ModelError("an accompaniment needs the voice as it is: no transpose, no formant")
         if self.system == "unet" and side.of_vocoder:
             raise ModelError(f"{self._model}: system unet has no vocoder features, f0 or notes")
 
@@ -307,7 +316,7 @@ class Separator:
         """Blocks at in_rate -> voice blocks at out_rate, in all as long as the input."""
         if self.system == "unet":
             return masking.voice(self.runtime, blocks, in_rate, out_rate, progress, accompaniment)
-        return self._sung(blocks, in_rate, out_rate, kept, offset, progress)
+        return self._sung(blocks, in_rate, out_rate, kept, offset, progress, accompaniment)
 
     def _sung(
         self,
@@ -317,7 +326,12 @@ class Separator:
         kept: "outputs.Collector | None",
         offset: float,
         progress: Callable[[float], None] | None,
+        accompaniment: audio_write.VoiceWriter | None,
     ) -> Iterator[np.ndarray]:
+        band = None
+        if accompaniment is not None:
+            band = subtraction.Accompaniment(accompaniment, in_rate, out_rate)
+            blocks = band.kept(blocks)
         counter = Counter(blocks)
         mono = (to_mono(block) for block in counter)
         up = audio_io.Resampler(AUDIO.sample_rate, out_rate)
@@ -331,11 +345,17 @@ class Separator:
                 if kept is not None:
                     kept.add(features)
                 for block in synthesiser.push(features):
+                    if band:
+                        band.add(block)
                     out = up.push(block)
                     sent += len(out)
                     yield out
-            tail = [up.push(block) for block in synthesiser.finish()]
-        tail.append(up.finish())
+            last_sung = list(synthesiser.finish())
+        if band:
+            for block in last_sung:
+                band.add(block)
+            band.finish()
+        tail = [*(up.push(block) for block in last_sung), up.finish()]
         left = audio_io.resampled_length(counter.samples, in_rate, out_rate) - sent
         last = np.concatenate(tail)[:left]
         yield np.pad(last, (0, left - len(last)))
