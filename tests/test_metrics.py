@@ -283,6 +283,44 @@ def test_pitch_scores_are_those_of_mir_eval():
     assert scores.overall_accuracy == pytest.approx(said["Overall Accuracy"])
 
 
+@pytest.mark.parametrize("seed", range(8))
+def test_pitch_scores_are_counts_of_frames(seed):
+    """The definitions of Salamon et al. (2014), counted frame by frame without mir_eval."""
+    rng = np.random.default_rng(seed)
+    n = int(rng.integers(50, 300))
+    truth = np.where(rng.random(n) < 0.6, rng.uniform(60, 1000, n), 0.0)
+    # Errors of all sizes, octaves among them; some frames have no estimate.
+    offset = rng.choice([0, 1200, -1200, 2400], n, p=[0.7, 0.1, 0.1, 0.1]) + rng.normal(0, 40, n)
+    contour = np.where(truth > 0, truth, 150.0) * 2 ** (offset / 1200)
+    contour[rng.random(n) < 0.1] = 0.0
+    voiced = rng.random(n) < 0.7
+    sung = unsung = right = right_and_voiced = chroma = recalled = alarms = overall = 0
+    for reference, estimate, said in zip(truth, contour, voiced, strict=True):
+        said = said and estimate > 0
+        if reference == 0:
+            unsung += 1
+            alarms += said
+            overall += not said
+            continue
+        sung += 1
+        recalled += said
+        if estimate > 0:
+            difference = 1200 * math.log2(estimate / reference)
+            hit = abs(difference) < 50
+            right += hit
+            right_and_voiced += hit and said
+            overall += hit and said
+            chroma += abs((difference + 600) % 1200 - 600) < 50
+    scores = metrics.pitch_scores(truth, contour, voiced)
+    assert scores.raw_pitch == pytest.approx(right / sung)
+    assert scores.voiced_pitch == pytest.approx(right_and_voiced / sung)
+    assert scores.raw_chroma == pytest.approx(chroma / sung)
+    assert scores.voicing_recall == pytest.approx(recalled / sung)
+    assert scores.voicing_false_alarm == pytest.approx(alarms / unsung)
+    assert scores.overall_accuracy == pytest.approx(overall / n)
+    assert 0.3 < scores.raw_pitch < scores.raw_chroma < 1.0
+
+
 def test_frames_without_an_estimate_are_wrong_and_unvoiced():
     scores = metrics.pitch_scores(
         np.full(4, 100.0), np.array([100, 0, np.nan, -100]), np.ones(4, bool)
