@@ -93,7 +93,7 @@ def main(args: list[str]) -> int:
     output = Path(FLAGS.output)
     if not output.parent.is_dir():
         raise cli.UsageError(f"folder {output.parent} does not exist")
-    cli.quiet_tensorflow()
+    cli.import_tensorflow()
     model, info = _network()
     options = {name: FLAGS[name].value for name in ("quantise", "calibration", "model_version")}
     trained = bool(FLAGS.model_dir)

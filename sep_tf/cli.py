@@ -242,6 +242,13 @@ def quiet_tensorflow() -> None:
     os.environ.setdefault("KERAS_BACKEND", "tensorflow")
 
 
+def import_tensorflow() -> None:
+    """Imports it for a program without a word: some of its log ignores the level."""
+    quiet_tensorflow()
+    with quiet_native_log():
+        import tensorflow  # noqa: F401
+
+
 @contextlib.contextmanager
 def quiet_native_log() -> Iterator[None]:
     """Drops what native code writes to stderr: LiteRT announces its delegate there.

@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -21,7 +22,7 @@ from sep_tf import world
 from sep_tf.errors import DataError
 from tests import harness
 from tests.conftest import VOICES
-from tfrecords import build, dataset, inspect, manifest, schema
+from tfrecords import build, dataset, engine, inspect, manifest, schema
 
 
 @pytest.fixture(scope="module")
@@ -271,37 +272,52 @@ def start(path, output, workers):
         stderr=subprocess.PIPE,
         text=True,
         cwd=Path(__file__).parent.parent,
+        start_new_session=True,
     )
 
 
 def children_of(process):
-    """Worker processes below a process."""
+    """Numbers of the worker processes below a process."""
     done = subprocess.run(["ps", "-eo", "pid,args"], capture_output=True, text=True, check=True)
     mark = f"tfrecords.worker {process.pid} "
-    return [line for line in done.stdout.splitlines() if mark in line]
+    return [int(line.split()[0]) for line in done.stdout.splitlines() if mark in line]
+
+
+def wait_for(what, seconds):
+    until = time.monotonic() + seconds
+    while not what():
+        assert time.monotonic() < until
+        time.sleep(0.1)
+
+
+def messages(err):
+    """Lines of a build that say something else than how far it is."""
+    return [line for line in err.splitlines() if not _PROGRESS.search(line)]
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("number", "code"), [(signal.SIGTERM, 143), (signal.SIGKILL, -signal.SIGKILL)]
+    ("number", "whole_group", "code"),
+    [
+        (signal.SIGTERM, False, 143),
+        (signal.SIGTERM, True, 143),
+        (signal.SIGINT, True, 130),
+        (signal.SIGKILL, False, -signal.SIGKILL),
+    ],
 )
-def test_a_build_that_was_killed_goes_on_to_the_same_bytes(long_manifest, tmp_path, number, code):
+def test_a_build_that_was_killed_goes_on_to_the_same_bytes(
+    long_manifest, tmp_path, number, whole_group, code
+):
     undisturbed = tmp_path / "undisturbed"
     build.build(manifest.read_manifest(long_manifest), undisturbed, 3, None, 1)
     output, cache = tmp_path / "out", tmp_path / "out.cache"
     process = start(long_manifest, output, 2)
-    until = time.monotonic() + 120
-    while len(list(cache.glob("*.npz"))) < 2 and time.monotonic() < until:
-        time.sleep(0.1)
-    process.send_signal(number)
+    wait_for(lambda: len(list(cache.glob("*.npz"))) >= 2, 200)
+    (os.killpg if whole_group else os.kill)(process.pid, number)
     _, err = process.communicate(timeout=60)
     assert process.returncode == code
-    said = [line for line in err.splitlines() if not _PROGRESS.search(line)]
-    assert len(said) == (0 if number == signal.SIGKILL else 1), err
-    until = time.monotonic() + 30
-    while children_of(process) and time.monotonic() < until:
-        time.sleep(0.2)
-    assert not children_of(process), "workers go on without their parent"
+    assert len(messages(err)) == (0 if number == signal.SIGKILL else 1), err
+    wait_for(lambda: not children_of(process), 30)
     # Nothing that looks finished, and some analyses are kept.
     assert not output.exists() and not (tmp_path / "out.partial" / "dataset.json").exists()
     kept = {path: path.stat().st_mtime_ns for path in cache.glob("*.npz")}
@@ -312,10 +328,49 @@ def test_a_build_that_was_killed_goes_on_to_the_same_bytes(long_manifest, tmp_pa
             assert not path.exists() or path.stat().st_mtime_ns == before, "analysed again"
         time.sleep(0.2)
     out, err = again.communicate(timeout=200)
-    assert again.returncode == 0 and all(map(_PROGRESS.search, err.splitlines())), err
+    assert again.returncode == 0 and not messages(err), err
     assert digest(output) == digest(undisturbed)
     left = {p.name for p in tmp_path.iterdir() if p.is_dir()}
     assert left == {"undisturbed", "out"}
+
+
+@pytest.mark.slow
+def test_a_worker_that_is_killed_ends_the_build(long_manifest, tmp_path):
+    """As the system does when memory runs out: one line, no waiting for ever."""
+    process = start(long_manifest, tmp_path / "out", 2)
+    cache = tmp_path / "out.cache"
+    wait_for(lambda: list(cache.glob("*.npz")), 200)
+    os.kill(children_of(process)[0], signal.SIGKILL)
+    _, err = process.communicate(timeout=100)
+    assert process.returncode == 1
+    (line,) = messages(err)
+    assert "error: the pipeline failed: Worker subprocess" in line and "-9" in line
+    assert [p.name for p in tmp_path.iterdir() if p.is_dir()] == ["out.cache"]
+    wait_for(lambda: not children_of(process), 30)
+
+
+def test_threads_of_workers_say_nothing_and_others_do(monkeypatch):
+    printed, lost, gate = [], [], threading.Event()
+    monkeypatch.setattr(threading, "excepthook", lambda args: printed.append(args.thread.name))
+
+    def fail(wait=False):
+        gate.wait() if wait else None
+        raise RuntimeError("gone")
+
+    def started(name, *args):
+        thread = threading.Thread(target=fail, name=name, args=args)
+        thread.start()
+        return thread
+
+    other = started("other", True)
+    with pytest.raises(KeyboardInterrupt), engine._deaths_of_workers(lost):
+        for name in (engine._WAITS_FOR_WORKER, "beam_control_read"):
+            started(name).join()
+        late = started("late", True)
+        raise KeyboardInterrupt
+    gate.set()
+    late.join(), other.join(), started("later").join()
+    assert lost == ["gone"] and printed == ["other", "later"]
 
 
 def test_command_line_names_missing_audio_before_it_starts(manifest_file, tmp_path, capsys):

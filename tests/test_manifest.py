@@ -141,6 +141,27 @@ def test_lists_give_a_manifest_that_reads_back(corpus_folder, tmp_path, capsys):
     ]
 
 
+def test_lists_of_songs_with_their_own_music(corpus_folder, tmp_path, capsys):
+    """Without a column of splits they are for test, as published lists of whole songs are."""
+    corpus_trees.wav(corpus_folder / "s/voice.flac")
+    corpus_trees.wav(corpus_folder / "s/band.flac")
+    path, target = corpus_folder / "aligned.csv", tmp_path / "out.csv"
+    path.write_text("song,singer,vocals,backing\nblue,cid,s/voice.flac,s/band.flac\n")
+    argv = [f"--root={corpus_folder}", f"--output={target}"]
+    assert lists.run(argv) == 0
+    voice, band = corpus_folder / "s/voice.flac", corpus_folder / "s/band.flac"
+    blue = Row("aligned/blue", "cid", voice, band, "test")
+    assert manifest.read_manifest(target)[0] == blue
+    path.write_text("song,vocals,backing,split\nblue,s/voice.flac,s/band.flac,train\n")
+    assert lists.run(argv) == 0
+    expected = dataclasses.replace(blue, singer="", split="train")
+    assert manifest.read_manifest(target)[0] == expected
+    band.unlink()
+    assert str(band) in harness.one_line_error(lists.run, argv, capsys)
+    path.write_text("vocals,backing\n")
+    assert f"{path}: no column song" in harness.one_line_error(lists.run, argv, capsys)
+
+
 def test_lists_leave_singers_and_bad_files_out(corpus_folder, capsys):
     target = corpus_folder / "manifest.csv"
     argv = [f"--root={corpus_folder}", f"--output={target}"]

@@ -265,7 +265,7 @@ def main(args: list[str]) -> int:
         _check_audio(rows)
     if FLAGS.with_effects:
         cli.require_packages("audiomentations")
-    cli.quiet_tensorflow()
+    cli.import_tensorflow()
     with cli.quiet_native_log():
         from tfrecords import engine
     engine.check_flags(args, FLAGS)

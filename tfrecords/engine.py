@@ -11,7 +11,7 @@ import shlex
 import sys
 import tempfile
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import apache_beam as beam
@@ -26,6 +26,8 @@ from sep_tf.errors import DataError
 _OWN_RUNNER = "FnApiRunner"
 # Beam's flags that this module reads and may replace.
 _STEERING = ("runner", "direct_num_workers", "direct_running_mode")
+# How Beam calls the thread that waits for the end of a worker process.
+_WAITS_FOR_WORKER = "run_worker"
 # Engines that Beam has no short name for.
 _ALIASES = {"DaskRunner": "apache_beam.runners.dask.dask_runner.DaskRunner"}
 
@@ -43,8 +45,10 @@ def run(
     Raises:
       DataError: the engine could not be reached, or failed.
     """
-    logging.getLogger("apache_beam").setLevel(logging.ERROR)
+    # What it has to say of a failure, the failure says.
+    logging.getLogger("apache_beam").setLevel(logging.CRITICAL)
     outcome: list[BaseException] = []
+    lost: list[str] = []
 
     def work() -> None:
         try:
@@ -52,14 +56,42 @@ def run(
         except BaseException as error:
             outcome.append(error)
 
-    with tempfile.NamedTemporaryFile(prefix="sep-tf-beam-") as alive:
+    with _deaths_of_workers(lost), tempfile.NamedTemporaryFile(prefix="sep-tf-beam-") as alive:
         # In a thread: an interruption of this one leaves at once, and workers see the file gone.
         thread = threading.Thread(target=work, daemon=True)
         thread.start()
-        while thread.is_alive():
+        while thread.is_alive() and not lost:
             thread.join(1.0)
+    if lost:
+        # Beam may wait for it for ever.
+        raise DataError(f"the pipeline failed: {lost[0]}; has memory run out?")
     if outcome:
         raise _explained(outcome[0]) from outcome[0]
+
+
+@contextlib.contextmanager
+def _deaths_of_workers(lost: list[str]) -> Iterator[None]:
+    """Threads of Beam that end with their workers are heard here, and print nothing.
+
+    Those that are left when the pipeline was interrupted print nothing afterwards either.
+
+    Args:
+      lost: gets what the threads say that wait for a worker process which failed.
+    """
+    others, printed = set(threading.enumerate()), threading.excepthook
+
+    def hear(args: threading.ExceptHookArgs) -> None:
+        if args.thread in others or args.thread is None:
+            printed(args)
+        elif args.thread.name == _WAITS_FOR_WORKER:
+            lost.append(str(args.exc_value))
+
+    threading.excepthook = hear
+    try:
+        yield
+    finally:
+        left = set(threading.enumerate()) - others
+        threading.excepthook = lambda args: None if args.thread in left else printed(args)
 
 
 def _parsed(beam_flags: Sequence[str]) -> dict[str, str]:
@@ -94,8 +126,10 @@ def _start(
         environment = None
         if mode == "multi_processing":
             words = [sys.executable, "-m", "tfrecords.worker", str(os.getpid()), alive_file]
+            # Ctrl-C, and often SIGTERM, reach the whole group: what becomes of the work is for this
+            # process to say. No shell stays between the two.
             environment = environments.SubprocessSDKEnvironment.from_command_string(
-                shlex.join(words)
+                f"trap '' INT TERM; exec {shlex.join(words)}"
             )
         else:
             own["direct_running_mode"] = mode

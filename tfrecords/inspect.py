@@ -236,7 +236,7 @@ def main(args: list[str]) -> int:
         raise cli.UsageError("--examples and --output_dir go together")
     folder = Path(given[0])
     index = schema.DatasetIndex.load(folder)
-    cli.quiet_tensorflow()
+    cli.import_tensorflow()
     summary = summarise(folder, index, FLAGS.check)
     for fault in summary.faults:
         PROGRAM.error_line(fault)

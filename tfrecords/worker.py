@@ -5,7 +5,6 @@ python -m tfrecords.worker PARENT_PID ALIVE_FILE
 
 import logging
 import os
-import signal
 import sys
 import threading
 import time
@@ -26,9 +25,7 @@ def _watch(parent: int, alive_file: str) -> None:
 
 
 def main(parent: int, alive_file: str) -> None:
-    """Serves the parent until it says that there is no more work."""
-    # Ctrl-C reaches the whole group; what becomes of the work is for the parent to say.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    """Serves the parent, which had signals ignored, until it says that there is no more work."""
     threading.Thread(target=_watch, args=(parent, alive_file), daemon=True).start()
     # What goes wrong with a song, or here, reaches the parent through Beam. The rest is talk: of
     # TensorFlow when it is loaded, of channels when the parent is gone.

@@ -28,7 +28,7 @@ flags.DEFINE_integer("in_flight", 4, "At once.", lower_bound=1, flag_values=FLAG
 
 def main(args: list[str]) -> int:
     PROGRAM.require(args, "server")
-    cli.quiet_tensorflow()
+    cli.import_tensorflow()
     from sep_tf.runtimes.serving import ServingRuntime
 
     runtime = ServingRuntime(FLAGS.server, FLAGS.model)
