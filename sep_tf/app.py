@@ -18,6 +18,8 @@ _DEFAULTS = ExtractConfig()
 # Results stay so long for who wants to download them, seconds.
 KEEP_SECONDS = 3600
 _PAGE = "sep-tf: the voice of a song"
+# The label and the buttons of a picture lie on its top edge: the picture begins below them.
+_STYLE = "#picture img { margin-top: 2rem; height: calc(100% - 2rem) }"
 _INTRODUCTION = (
     "# The voice of a song\n"
     "Drop a song, press *Extract*, listen. The voice is sung anew, dry and in one channel; nothing "
@@ -187,6 +189,7 @@ def serving(
             max_file_size=max_mb * 1_000_000,
             allowed_paths=[results],
             theme=theme,
+            css=_STYLE,
             inbrowser=browser,
             prevent_thread_lock=True,
             quiet=True,

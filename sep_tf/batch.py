@@ -58,7 +58,11 @@ flags.DEFINE_enum(
 )
 flags.DEFINE_bool("features", True, "Also write the vocoder features.", flag_values=FLAGS)
 flags.DEFINE_integer(
-    "workers", None, "Processes; default: one for two cores.", lower_bound=1, flag_values=FLAGS
+    "workers",
+    None,
+    "Processes; by default one for every two cores.",
+    lower_bound=1,
+    flag_values=FLAGS,
 )
 
 

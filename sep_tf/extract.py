@@ -50,7 +50,9 @@ def _define_flags() -> None:
     )
     string("singer", None, "Whose voice it is (system sdn); `sep-tf info` lists the names.")
     string("runtime", _DEFAULTS.runtime, f"What runs the networks, one of: {', '.join(RUNTIMES)}.")
-    string("server", None, "Address of TensorFlow Serving, HOST:PORT or http://HOST:PORT.")
+    string(
+        "server", None, "For --runtime=serving: its address, HOST:PORT (gRPC) or http://HOST:PORT."
+    )
     string(
         "model",
         None,
@@ -63,7 +65,10 @@ def _define_flags() -> None:
         "file of time and Hz as CREPE writes it, which also says where somebody sings.",
     )
     flags.DEFINE_float(
-        "transpose", _DEFAULTS.transpose, "Semitones up; formants stay.", flag_values=FLAGS
+        "transpose",
+        _DEFAULTS.transpose,
+        "Semitones up, or down if negative; formants stay.",
+        flag_values=FLAGS,
     )
     flags.DEFINE_float(
         "formant",
@@ -79,7 +84,7 @@ def _define_flags() -> None:
     )
     for name, (_, text) in SIDE_OUTPUTS.items():
         string(name, None, f"Also write {text}: a file, or a folder for several inputs.")
-    string("report", None, "Also write what was done, as JSON.")
+    string("report", None, "Also write what was done, to one JSON file.")
 
 
 _define_flags()

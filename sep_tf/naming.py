@@ -29,10 +29,10 @@ def define_flags(values: flags.FlagValues, what: str, suffix: str) -> None:
     flags.DEFINE_multi_string(
         "input",
         [],
-        f"{what}, or folder of {what.lower()}s with its subfolders; the same as without --input.",
+        f"{what}, or folder of {what.lower()}s with its subfolders; may be given without --input.",
         flag_values=values,
     )
-    flags.DEFINE_string("output", None, "File, or folder.", flag_values=values)
+    flags.DEFINE_string("output", None, "File; for several inputs, a folder.", flag_values=values)
     flags.DEFINE_string(
         "name",
         None,

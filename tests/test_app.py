@@ -79,6 +79,11 @@ def test_from_upload_to_a_voice_that_plays(address, song, tmp_path):
             timeout=120_000,
         )
         page.locator("#picture img").wait_for()
+        # Neither label nor buttons lie on the picture.
+        top = page.locator("#picture img").bounding_box()["y"]
+        for part in ("label", "button"):
+            box = page.locator(f"#picture {part}").first.bounding_box()
+            assert box["y"] + box["height"] <= top + 1
         page.locator("#voice").get_by_role("button", name="Play", exact=True).click()
         # The player's clock must move.
         page.wait_for_function(

@@ -102,9 +102,12 @@ def test_recurrent_networks_convert_with_builtin_operators(tmp_path, how):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("how", "megabytes"), [("float16", 12), ("dynamic", 5), ("int8", 5)])
+@pytest.mark.parametrize(("how", "megabytes"), [("float16", 16), ("dynamic", 5), ("int8", 5)])
 def test_the_bundled_weights(tmp_path, how, megabytes):
-    """The program keeps them: errors, decisions and distortion are within its bounds."""
+    """The program keeps them: errors, decisions and distortion are within its bounds.
+
+    F0 and the content encoder stay float32 in a float16 file: 15.4 MB.
+    """
     demo = pathlib.Path(__file__).parent.parent / "examples" / "sakura"
     argv = ["--weights=sin-lite", f"--output={tmp_path / 'm'}", f"--quantise={how}"]
     assert program.run([*argv, f"--calibration={demo}"]) == 0

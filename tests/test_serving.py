@@ -75,14 +75,19 @@ def make_faulty(server, share: float, codes, seed: int = 0) -> list:
     return done
 
 
-def same(found, expected) -> None:
-    """Features equal to 1e-4 of their deviation, f0 within a cent."""
+def same(found, expected, largest: float = 1e-4) -> None:
+    """Features equal to 1e-4 of their deviation, f0 within a cent.
+
+    `largest` bounds the one value in a hundred thousand that may differ more.
+    """
     np.testing.assert_array_equal(found.voiced, expected.voiced)
     heard = expected.voiced
     assert heard.sum() > 20
     for name in ("envelope", "aperiodicity"):
         value, other = getattr(expected, name)[heard], getattr(found, name)[heard]
-        assert np.abs(other - value).max() < 1e-4 * value.std(), name
+        error = np.abs(other - value) / value.std()
+        assert error.max() < largest, name
+        assert (error < 1e-4).mean() > 1 - 1e-5, name
     cents = 1200 * np.abs(np.log2(found.f0 / expected.f0))
     assert (cents[heard] < 1).mean() > 0.999
 
@@ -384,4 +389,6 @@ def test_ten_minutes_with_four_requests_in_flight(tmp_path):
         remote = Separator("sin-lite", "serving", server=f"127.0.0.1:{server.port}")
         found = remote.analyse(song, harness.RATE)
     assert max(most) == 4
-    same(found, Separator("sin-lite", "keras").analyse(song, harness.RATE))
+    # NumPy's and TensorFlow's transforms round differently: over ten minutes one value of 3 million
+    # was 1.1e-4 off. Either is as far from transforms in float64 (1.2e-4).
+    same(found, Separator("sin-lite", "keras").analyse(song, harness.RATE), largest=2e-4)
