@@ -66,7 +66,7 @@ def test_from_upload_to_a_voice_that_plays(address, song, tmp_path):
     upload = str(SONG) if picture else song
     with playwright.sync_playwright() as driver:
         browser = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        page = browser.new_page(viewport={"width": 1100, "height": 730})
+        page = browser.new_page(viewport={"width": 1100, "height": 770})
         elsewhere = []
         page.on("request", lambda r: None if address in r.url else elsewhere.append(r.url))
         page.goto(address)
