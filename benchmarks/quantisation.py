@@ -53,8 +53,8 @@ def main(args: list[str]) -> int:
     print("|---|---|---|---|---|---|---|")
     for kind, text in said.items():
         figures = report(text)
-        moved = np.abs(voices[kind] - voices["none"]).max()
-        cells = [f"`{kind}`", *figures, f"{voices[kind].mean():.3f}", f"{moved:.3f}"]
+        moved = np.nanmax(np.abs(voices[kind] - voices["none"]))
+        cells = [f"`{kind}`", *figures, f"{np.nanmean(voices[kind]):.3f}", f"{moved:.3f}"]
         print(f"| {' | '.join(cells)} |")
     print(f"\n{len(voices['none'])} mixtures of {FLAGS.split}; calibrated on {FLAGS.calibration}")
     return 0
@@ -95,7 +95,7 @@ def distortions(folder: Path) -> dict[str, np.ndarray]:
     with open(folder / "voices" / "results.csv", newline="", encoding="utf-8") as file:
         rows = [row for row in csv.DictReader(file) if row["segment"] == "all"]
     return {
-        kind: np.array([float(row["mcd_db"]) for row in rows if row["system"] == kind])
+        kind: np.array([float(row["mcd_db"] or "nan") for row in rows if row["system"] == kind])
         for kind in KINDS
     }
 
