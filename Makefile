@@ -22,7 +22,7 @@ song: $(VENV)/.core  ## make the bundled song again
 	$(RUN) examples/make_song.py
 
 table: $(VENV)/.all  ## measure the systems on DATA/LIST: make table DATA=folder [LIST=aligned.csv]
-	$(RUN) -m sep_tf.evaluate --manifest=$(DATA)/$(LIST) --systems=sin,mixture,world --output_dir=runs/table$(if $(filter-out test.csv,$(LIST)),-$(basename $(LIST)))
+	$(RUN) -m sep_tf.evaluate --manifest=$(DATA)/$(LIST) --systems=sin,sdn,ss,unet,mixture,world --singer=pjs --output_dir=runs/table$(if $(filter-out test.csv,$(LIST)),-$(basename $(LIST)))
 
 docs: $(VENV)/.all  ## build the documents into build/site; any warning fails
 	$(RUN) -m docs.figures
