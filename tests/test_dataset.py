@@ -126,6 +126,24 @@ def test_target_follows_the_gain(records, level):
     np.testing.assert_allclose(high["features"][:, 0], expected, atol=1e-4)
 
 
+@settings(max_examples=30, deadline=None)
+@given(level=st.floats(-60.0, 6.0, width=32), number=st.integers(0, 50))
+def test_one_number_scales_input_and_target_exactly(records, level, number):
+    """Input × g gives target × g, to the last bit: the samples' own factor is the features'."""
+    record = records["ann-solo", 0]
+    mixed = mix(record, records["band-1", 0], number, levels(level))
+    start = find_start(record, mixed)
+    sung = cut(stored(record, "vocals"), start)
+    rise_db = tf.constant(level, tf.float32) - record["vocals_db"]
+    gain = tf.exp(rise_db * (math.log(10.0) / 20.0))
+    np.testing.assert_array_equal(mixed["voice"], sung * gain.numpy())
+    np.testing.assert_array_equal(mixed["mixture"], mixed["voice"] + mixed["accompaniment"])
+    c0 = stored(record, "features")[start : start + FRAMES, 0] + (2.0 * tf.math.log(gain)).numpy()
+    np.testing.assert_array_equal(
+        mixed["features"][:, 0], np.maximum(c0, np.float32(SILENCE.envelope[0, 0]))
+    )
+
+
 def test_the_target_is_the_analysis_of_the_voice_in_the_mixture(records):
     """Independent of how records are made: WORLD on the scaled voice gives the target's c0."""
     record = records["ann-short", 0]

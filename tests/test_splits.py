@@ -5,6 +5,8 @@ import subprocess
 import sys
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tfrecords import manifest
 from tfrecords.corpora import splits
@@ -42,6 +44,31 @@ def test_groups_are_not_parted_among_known_singers():
         if track.vocals and split_of[track.song_id] in known:
             known[split_of[track.song_id]].add(track.group)
     assert known["train"] and known["validation"] and not known["train"] & known["validation"]
+
+
+@given(
+    singers=st.integers(1, 12),
+    each=st.integers(1, 8),
+    groups=st.integers(0, 9),
+    shares=st.tuples(*[st.floats(0.0, 0.5)] * 3),
+    seed=st.integers(0, 1000),
+)
+def test_no_two_splits_share_a_song(singers, each, groups, shares, seed):
+    """Every track has one split, nobody in test or validation_unseen is heard in training."""
+    tracks = songs(singers, each, groups)
+    split_of = splits.assign(tracks, Options(seed, *shares))
+    assert set(split_of) == {track.song_id for track in tracks}
+    assert set(split_of.values()) <= set(manifest.SPLITS)
+    parts = {
+        split: [t for t in tracks if t.vocals and split_of[t.song_id] == split]
+        for split in manifest.SPLITS
+    }
+    known = {t.singer for t in parts["train"] + parts["validation"]}
+    assert not known & {t.singer for t in parts["validation_unseen"]}
+    if singers >= 3:
+        assert not known & {t.singer for t in parts["test"]}
+    groups_of = {split: {t.group for t in part if t.group} for split, part in parts.items()}
+    assert not groups_of["train"] & groups_of["validation"]
 
 
 @pytest.mark.parametrize(("singers", "each"), [(1, 20), (2, 3), (3, 1), (1, 1), (8, 2)])
