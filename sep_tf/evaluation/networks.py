@@ -11,6 +11,7 @@ from sep_tf.config import AudioConfig
 from sep_tf.errors import ModelError
 
 AUDIO = AudioConfig()
+_TRANSFORMS = {"magnitude": AUDIO.fft_length, "magnitude_4096": AUDIO.f0_fft_length}
 # Frames a call (20 s), and the context on both sides that is thrown away.
 _CHUNK, _CONTEXT = 4000, 160
 _ALIGNMENT = 16
@@ -33,27 +34,33 @@ def load(path: Path) -> Any:
 class _Framewise:
     """Runs a network over a signal in chunks with context. Calls are serialised."""
 
-    fft_length = AUDIO.fft_length
+    # Names of the spectrograms that the network reads.
+    spectrograms: tuple[str, ...] = ("magnitude",)
     # Frames a row of the output.
     stride = 1
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
 
-    def _rows(self, magnitude: np.ndarray) -> np.ndarray:
+    def _rows(self, inputs: dict[str, np.ndarray]) -> np.ndarray:
         raise NotImplementedError
 
     def __call__(self, audio: np.ndarray) -> np.ndarray:
         """Rows for audio [samples] at 32 kHz: one every `stride` frames, the last one cut off."""
-        magnitude = spectrogram.magnitude(audio, self.fft_length, AUDIO.hop_length)
         n_frames = framing.frame_count(len(audio), AUDIO.hop_length)
         size = min(_CHUNK, -(-n_frames // _ALIGNMENT) * _ALIGNMENT)
         length = -(-n_frames // size) * size
-        padded = np.pad(magnitude, ((_CONTEXT, length - n_frames + _CONTEXT), (0, 0)))
+        around = ((_CONTEXT, length - n_frames + _CONTEXT), (0, 0))
+        padded = {
+            name: np.pad(spectrogram.magnitude(audio, _TRANSFORMS[name], AUDIO.hop_length), around)
+            for name in self.spectrograms
+        }
         parts = []
         for start in range(0, length, size):
+            piece = slice(start, start + size + 2 * _CONTEXT)
+            inputs = {name: whole[np.newaxis, piece] for name, whole in padded.items()}
             with self._lock:
-                rows = self._rows(padded[np.newaxis, start : start + size + 2 * _CONTEXT])
+                rows = self._rows(inputs)
             parts.append(rows[_CONTEXT // self.stride : (_CONTEXT + size) // self.stride])
         return np.concatenate(parts)[: -(-n_frames // self.stride)]
 
@@ -67,20 +74,19 @@ class ContentEncoder(_Framewise):
         self._encoder = load(path).sin.encoder
         self.stride = self._encoder.config.code_hop
 
-    def _rows(self, magnitude: np.ndarray) -> np.ndarray:
-        return np.asarray(self._encoder(magnitude, training=False))[0]
+    def _rows(self, inputs: dict[str, np.ndarray]) -> np.ndarray:
+        return np.asarray(self._encoder(inputs["magnitude"], training=False))[0]
 
 
 class ContinuousHead(_Framewise):
     """The F0 network's continuous head (section 3): a contour in Hz, [T]."""
 
-    fft_length = AUDIO.f0_fft_length
-
     def __init__(self, path: Path) -> None:
         """Loads the F0 network of a SIN model's .weights.h5; raises ModelError."""
         super().__init__()
         self._network = load(path).f0
+        self.spectrograms = self._network.spectrograms
 
-    def _rows(self, magnitude: np.ndarray) -> np.ndarray:
-        heads = self._network(magnitude, training=False)
+    def _rows(self, inputs: dict[str, np.ndarray]) -> np.ndarray:
+        heads = self._network(inputs, training=False)
         return pitch.denormalise(np.asarray(heads["f0_normalised"])[0])
