@@ -12,7 +12,7 @@ ROOT = Path(__file__).parents[1]
 WEIGHTS = Path(presets.__path__[0]) / "sin-lite.weights.h5"
 
 
-def test_the_continuous_head_of_the_bundled_weights_follows_the_song():
+def test_the_continuous_head_of_the_bundled_weights_gives_a_contour_in_hz():
     song, _ = soundfile.read(
         ROOT / "examples" / "sakura" / "mix.flac", dtype="float32", always_2d=True
     )

@@ -9,9 +9,11 @@ import numpy as np
 from sep_tf import framing, pitch, spectrogram
 from sep_tf.config import AudioConfig
 from sep_tf.errors import ModelError
+from sep_tf.runtimes.signatures import SIGNATURES
 
 AUDIO = AudioConfig()
-_TRANSFORMS = {"magnitude": AUDIO.fft_length, "magnitude_4096": AUDIO.f0_fft_length}
+# Transform lengths of the spectrograms that SIN's networks read.
+_TRANSFORMS = SIGNATURES["sin"].transforms
 # Frames a call (20 s), and the context on both sides that is thrown away.
 _CHUNK, _CONTEXT = 4000, 160
 _ALIGNMENT = 16
