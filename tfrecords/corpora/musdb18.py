@@ -17,6 +17,7 @@ the vocals are made as a file too. Its own test folder is the test split. 46 of 
 MedleyDB too: use one of the two.
 """
 
+import shutil
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -72,6 +73,9 @@ def _unpacked(path: Path, name: str, reading: scan.Scan) -> tuple[Path, Path]:
 def _decode(path: Path, stems: Sequence[str], target: Path) -> None:
     """Writes the sum of stems as mono; raises BadFile, and DataError without ffmpeg."""
     cli.require_packages("musdb")
+    # musdb cannot even be imported without them.
+    if not (shutil.which("ffmpeg") and shutil.which("ffprobe")):
+        raise DataError(f"{path}: compressed stems need ffmpeg, which is not here")
     import ffmpeg
     import musdb
 
@@ -90,8 +94,6 @@ def _decode(path: Path, stems: Sequence[str], target: Path) -> None:
                 raise scan.BadFile(f"{path}: ends within its {stem}")
             total = total + audio
     except FileNotFoundError as error:
-        if path.is_file():
-            raise DataError(f"{path}: compressed stems need ffmpeg, which is not here") from error
         raise scan.BadFile(f"{path}: does not exist") from error
     except ffmpeg.Error as error:
         raise scan.BadFile(f"{path}: ffmpeg cannot read it") from error
