@@ -85,6 +85,24 @@ def test_dry_and_in_a_room(voices, tmp_path):
     assert ratio == pytest.approx(-6.0, abs=2.0)
 
 
+def test_raw_and_produced_with_the_same_music(voices, tmp_path):
+    items = make(voices, tmp_path / "set", "produced", "--count=2")
+    assert [i.condition for i in items] == ["raw", "produced"] * 2
+    raw, produced = songs.load_song(items[0].row), songs.load_song(items[1].row)
+    np.testing.assert_array_equal(raw[1], produced[1])
+    voice, music, change = raw[1], raw[0] - raw[1], produced[0] - raw[0]
+    ratio = 10 * np.log10(np.mean(voice**2) / np.mean(music**2))
+    assert ratio == pytest.approx(3.0, abs=1.0)
+    # Effects of some size, and still the same performance.
+    assert 0.01 < np.mean(change**2) / np.mean(voice**2) < 4.0
+    wet = voice + change
+    reference, found = metrics.analyse_voice(voice), metrics.analyse_voice(wet)
+    both = (reference.f0 > 0) & (found.f0 > 0)
+    cents = 1200 * np.log2(found.f0[both] / reference.f0[both])
+    assert np.mean(np.abs(cents) < 50) > 0.9
+    assert items[2].row.singer != items[0].row.singer
+
+
 def test_a_room_falls_by_60_db_in_its_time():
     click = np.zeros(2 * RATE, np.float32)
     click[0] = 1.0

@@ -41,18 +41,17 @@ def draw(rows: list[manifest.Row], split: str, count: int, seed: int) -> list[ma
     """
     order = sorted(rows, key=lambda row: row.song_id)
     voices = [r for r in order if r.split == split and r.vocals is not None]
-    music = [r for r in order if r.split == split.split("_")[0] and r.vocals is None]
-    if not voices or not music:
-        raise DataError(f"the manifest has no {'music' if voices else 'voices'} for {split}")
+    if not voices:
+        raise DataError(f"the manifest has no voices for {split}")
+    music = music_of(rows, split)
     rng = np.random.default_rng(seed)
     chosen = rng.choice(len(voices), size=min(count, len(voices)), replace=False)
     mixtures = []
     for number, index in enumerate(chosen):
         voice, backing = voices[index], music[rng.integers(len(music))]
         sung = audio_io.read(voice.vocals, AudioConfig().sample_rate)[0]
-        played = audio_io.read(backing.backing, AudioConfig().sample_rate)[0]
         gain = float(songs.level_gain(sung))
-        start, part = _place(played, len(sung), rng)
+        start, part = passage(backing, len(sung), rng)
         level = songs.active_level_db(sung * gain) - SNR_DB[number % len(SNR_DB)]
         mixtures.append(
             manifest.Row(
@@ -69,14 +68,28 @@ def draw(rows: list[manifest.Row], split: str, count: int, seed: int) -> list[ma
     return mixtures
 
 
-def _place(played: np.ndarray, length: int, rng: np.random.Generator) -> tuple[int, np.ndarray]:
-    """A random cut of music that can be heard, and where it starts."""
+def music_of(rows: list[manifest.Row], split: str) -> list[manifest.Row]:
+    """Music to mix a split's voices with; raises DataError when there is none."""
+    order = sorted(rows, key=lambda row: row.song_id)
+    music = [r for r in order if r.split == split.split("_")[0] and r.vocals is None]
+    if not music:
+        raise DataError(f"the manifest has no music for {split}")
+    return music
+
+
+def passage(row: manifest.Row, length: int, rng: np.random.Generator) -> tuple[int, np.ndarray]:
+    """A random passage of music that can be heard: where it starts, and float32 [length] or less.
+
+    Raises:
+      DataError: the music cannot be read, or is silent almost everywhere.
+    """
+    played = audio_io.read(row.backing, AudioConfig().sample_rate)[0]
     for _ in range(20):
         start = int(rng.integers(max(len(played) - length, 1)))
         part = played[start : start + length]
         if songs.active_level_db(part) > -50.0:
             return start, part
-    raise DataError("a backing track is silent almost everywhere: no mixture can be made of it")
+    raise DataError(f"{row.backing} is silent almost everywhere: no mixture can be made of it")
 
 
 def main(args: list[str]) -> int:

@@ -4,11 +4,14 @@
     python -m sep_tf.evaluate --manifest=sets/wet/manifest.csv --output_dir=runs/wet
 
 Each compares two conditions on the same voices. What is not the true voice (two more singers, a
-room) is the row's backing, so that the sum is the mixture and the voice alone is the reference.
+room, music) is the row's backing, so that the sum is the mixture and the voice alone is the
+reference.
 
 - unison: the voice alone, and three voices in unison (section 5 of the paper). The two others are
   the same performance sung by WORLD with other vocal tracts, late and never quite in tune.
 - wet: the voice dry, and in a room.
+- produced: the voice with music, raw, and as productions have it: equalised, compressed, echoing,
+  in a room.
 - convert: each voice with another singer as its target (`target_singer`); music is not needed.
 """
 
@@ -23,17 +26,17 @@ from absl import flags
 
 from sep_tf import audio_io, cli, editing, world
 from sep_tf.errors import DataError
-from tfrecords import manifest, songs
+from tfrecords import manifest, mixtures, songs, versions
 
 AUDIO = world.AUDIO
-KINDS = ("unison", "wet", "convert")
+KINDS = ("unison", "wet", "produced", "convert")
 COLUMNS = (*manifest.COLUMNS, "condition", "target_singer")
 
 PROGRAM = cli.Program(
     "tfrecords.testsets",
-    "--kind=unison|wet|convert --manifest=FILE --output_dir=FOLDER [flags]",
-    "Makes a set of voices for evaluate: three voices in unison, a voice in a room, or voices to "
-    "be converted to another singer. Writes audio and manifest.csv.",
+    f"--kind={'|'.join(KINDS)} --manifest=FILE --output_dir=FOLDER [flags]",
+    "Makes a set of voices for evaluate: three voices in unison, a voice in a room, a produced "
+    "voice with music, or voices to be converted to another singer. Writes audio and manifest.csv.",
 )
 FLAGS = PROGRAM.flags
 flags.DEFINE_enum("kind", None, list(KINDS), "What to make.", flag_values=FLAGS)
@@ -60,6 +63,8 @@ _DRIFT_CENTS, _DRIFT_SECONDS = 12.0, 0.4
 # Energy of the room's tail relative to the direct sound, dB.
 _TAIL_DB = -6.0
 _PRE_DELAY_SECONDS = 0.01
+# Level of a produced set's voices over its music, dB.
+_MUSIC_SNR_DB = 3.0
 
 
 def other_singer(
@@ -141,25 +146,55 @@ def draw(rows: list[manifest.Row], split: str, count: int, seed: int) -> list[ma
 
 
 def _conditions(
-    folder: Path, voices: list[manifest.Row], plain: str, added: str,
-    make: Callable[[np.ndarray], np.ndarray],
-) -> Iterator[dict[str, object]]:  # fmt: skip
-    """Writes each voice and what is added to it; yields its two rows."""
+    folder: Path,
+    voices: list[manifest.Row],
+    make: Callable[[np.ndarray, str], dict[str, np.ndarray | None]],
+) -> Iterator[dict[str, object]]:
+    """Writes each voice and what is added to it in each condition; yields a row for each.
+
+    `make` takes a voice and its song_id; None is a voice alone.
+    """
     (folder / "audio").mkdir(parents=True, exist_ok=True)
+
+    def written(name: str, audio: np.ndarray) -> str:
+        with audio_io.Writer(folder / name, AUDIO.sample_rate) as writer:
+            writer.write(audio)
+        return name
+
     for number, row in enumerate(voices):
         voice, _ = audio_io.read(row.vocals, AUDIO.sample_rate)
         voice *= np.float32(songs.level_gain(voice))
-        backing = make(voice)
-        names = f"audio/{number:03d}.flac", f"audio/{number:03d}.{added}.flac"
+        made = make(voice, row.song_id)
         # What is loud together gets one gain: a file clamps beyond full scale.
-        gain = np.float32(min(1.0, 0.9 / max(np.abs(voice).max(), np.abs(backing).max(), 1e-9)))
-        for name, audio in zip(names, (voice, backing), strict=True):
-            with audio_io.Writer(folder / name, AUDIO.sample_rate) as writer:
-                writer.write(gain * audio)
-        common = {"singer": row.singer, "vocals": names[0], "split": row.split}
-        for condition, more in ((plain, ""), (added, names[1])):
-            identity = f"{row.song_id}.{condition}"
-            yield common | {"song_id": identity, "condition": condition, "backing": more}
+        peak = max(np.abs(audio).max() for audio in (voice, *made.values()) if audio is not None)
+        gain = np.float32(min(1.0, 0.9 / max(peak, 1e-9)))
+        vocals = written(f"audio/{number:03d}.flac", gain * voice)
+        for condition, added in made.items():
+            more = ""
+            if added is not None:
+                name = condition.replace(" ", "_")
+                more = written(f"audio/{number:03d}.{name}.flac", gain * added)
+            yield {
+                "song_id": f"{row.song_id}.{condition}", "singer": row.singer, "vocals": vocals,
+                "backing": more, "split": row.split, "condition": condition,
+            }  # fmt: skip
+
+
+def _produced(
+    rows: list[manifest.Row], split: str, rng: np.random.Generator
+) -> Callable[[np.ndarray, str], dict[str, np.ndarray | None]]:
+    """Voices with music of the split, raw and produced; the music is the same in both."""
+    music = mixtures.music_of(rows, split)
+
+    def make(voice: np.ndarray, name: str) -> dict[str, np.ndarray | None]:
+        backing = mixtures.passage(music[rng.integers(len(music))], len(voice), rng)[1]
+        level_db = songs.active_level_db(voice) - _MUSIC_SNR_DB
+        backing = backing * np.float32(10 ** ((level_db - songs.active_level_db(backing)) / 20))
+        # Music may end before the voice.
+        backing = np.pad(backing, (0, len(voice) - len(backing)))
+        return {"raw": backing, "produced": backing + versions.produced(voice, name) - voice}
+
+    return make
 
 
 def _targets(
@@ -205,11 +240,14 @@ def main(args: list[str]) -> int:
         raise DataError(f"{path} exists already")
     made = {
         "unison": lambda: _conditions(
-            folder, voices, "one voice", "unison", lambda voice: unison(voice, rng)
+            folder, voices, lambda voice, _: {"one voice": None, "unison": unison(voice, rng)}
         ),
         "wet": lambda: _conditions(
-            folder, voices, "dry", "wet", lambda voice: room(voice, rng, FLAGS.reverb_seconds)
+            folder,
+            voices,
+            lambda voice, _: {"dry": None, "wet": room(voice, rng, FLAGS.reverb_seconds)},
         ),
+        "produced": lambda: _conditions(folder, voices, _produced(rows, FLAGS.split, rng)),
         "convert": lambda: _targets(rows, voices, FLAGS.targets),
     }[FLAGS.kind]()
     entries = list(made)

@@ -147,14 +147,26 @@ def _melody(path: Path) -> np.ndarray | None:
 
 def _with_effects(song: songs.Song, version: Version) -> songs.Song:
     """The voice with effects at the level of the dry one, whose features and levels it keeps."""
-    rng = _generator(version.song_id)
     levels = world.frame_level_db(song.vocals).astype(np.float32)
-    with tempfile.TemporaryDirectory() as folder, _drawn_by(version.song_id):
-        wet = _chain(Path(folder), rng)(song.vocals.astype(np.float32), AUDIO.sample_rate)
+    return dataclasses.replace(song, vocals=produced(song.vocals, version.song_id), levels=levels)
+
+
+def produced(voice: np.ndarray, name: str) -> np.ndarray:
+    """A voice as productions have it, at the records' level: float32 [samples].
+
+    Args:
+      voice: the dry one.
+      name: decides which effects it gets.
+
+    Raises:
+      DataError: the effects gave values that are not finite.
+    """
+    rng = _generator(name)
+    with tempfile.TemporaryDirectory() as folder, _drawn_by(name):
+        wet = _chain(Path(folder), rng)(voice.astype(np.float32), AUDIO.sample_rate)
     if not np.isfinite(wet).all():
-        raise DataError(f"song '{version.song_id}': effects gave a value that is not finite")
-    wet = wet * songs.level_gain(wet)
-    return dataclasses.replace(song, vocals=wet.astype(np.float32), levels=levels)
+        raise DataError(f"song '{name}': effects gave a value that is not finite")
+    return (wet * songs.level_gain(wet)).astype(np.float32)
 
 
 def _chain(folder: Path, rng: np.random.Generator):
