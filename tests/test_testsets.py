@@ -26,7 +26,7 @@ def voices(tmp_path_factory):
             soundfile.write(folder / f"{name}.wav", audio, RATE, "FLOAT")
             lines.append(f"{name},{singer},{name}.wav,,test")
     soundfile.write(folder / "short.wav", harness.sung(0.5, 200.0), RATE)
-    soundfile.write(folder / "band.wav", harness.band(1.0, 1), RATE)
+    soundfile.write(folder / "band.wav", harness.band(4.0, 1), RATE)
     lines += ["short,ann,short.wav,,test", "other,dan,ann0.wav,,train", "band,,,band.wav,test"]
     (folder / "all.csv").write_text("\n".join(lines) + "\n")
     return folder / "all.csv"
@@ -92,7 +92,7 @@ def test_raw_and_produced_with_the_same_music(voices, tmp_path):
     np.testing.assert_array_equal(raw[1], produced[1])
     voice, music, change = raw[1], raw[0] - raw[1], produced[0] - raw[0]
     ratio = 10 * np.log10(np.mean(voice**2) / np.mean(music**2))
-    assert ratio == pytest.approx(3.0, abs=1.0)
+    assert ratio == pytest.approx(3.0, abs=1.5)
     # Effects of some size, and still the same performance.
     assert 0.01 < np.mean(change**2) / np.mean(voice**2) < 4.0
     wet = voice + change
