@@ -5,6 +5,7 @@
 Voices are drawn at random, each with a random place of a random backing track of the split.
 """
 
+import dataclasses
 import sys
 from pathlib import Path
 
@@ -48,21 +49,21 @@ def draw(rows: list[manifest.Row], split: str, count: int, seed: int) -> list[ma
     chosen = rng.choice(len(voices), size=min(count, len(voices)), replace=False)
     mixtures = []
     for number, index in enumerate(chosen):
-        voice, backing = voices[index], music[rng.integers(len(music))]
+        voice = voices[index]
         sung = audio_io.read(voice.vocals, AudioConfig().sample_rate)[0]
         gain = float(songs.level_gain(sung))
-        start, part = passage(backing, len(sung), rng)
-        level = songs.active_level_db(sung * gain) - SNR_DB[number % len(SNR_DB)]
+        snr_db = SNR_DB[number % len(SNR_DB)]
+        found = accompany(sung * gain, music, snr_db, rng)
         mixtures.append(
             manifest.Row(
                 song_id=f"{split}{number:03d}",
                 singer=voice.singer,
                 vocals=voice.vocals.resolve(),
-                backing=backing.backing.resolve(),
+                backing=found.row.backing.resolve(),
                 split=split,
-                backing_start=round(start / AudioConfig().sample_rate, 3),
+                backing_start=round(found.start / AudioConfig().sample_rate, 3),
                 vocals_gain=round(gain, 5),
-                backing_gain=round(10 ** ((level - songs.active_level_db(part)) / 20), 5),
+                backing_gain=round(found.gain, 5),
             )
         )
     return mixtures
@@ -77,18 +78,36 @@ def music_of(rows: list[manifest.Row], split: str) -> list[manifest.Row]:
     return music
 
 
-def passage(row: manifest.Row, length: int, rng: np.random.Generator) -> tuple[int, np.ndarray]:
-    """A random passage of music that can be heard: where it starts, and float32 [length] or less.
+@dataclasses.dataclass(frozen=True)
+class Passage:
+    """Music for a voice: `audio` float32 [samples] from sample `start` of a row's backing.
+
+    It may end before the voice. `gain` brings it to its level below the voice.
+    """
+
+    row: manifest.Row
+    start: int
+    audio: np.ndarray
+    gain: float
+
+
+def accompany(
+    voice: np.ndarray, music: list[manifest.Row], snr_db: float, rng: np.random.Generator
+) -> Passage:
+    """A random passage, one that can be heard, of random music for a voice snr_db louder.
 
     Raises:
       DataError: the music cannot be read, or is silent almost everywhere.
     """
+    row = music[rng.integers(len(music))]
     played = audio_io.read(row.backing, AudioConfig().sample_rate)[0]
     for _ in range(20):
-        start = int(rng.integers(max(len(played) - length, 1)))
-        part = played[start : start + length]
-        if songs.active_level_db(part) > -50.0:
-            return start, part
+        start = int(rng.integers(max(len(played) - len(voice), 1)))
+        part = played[start : start + len(voice)]
+        level_db = songs.active_level_db(part)
+        if level_db > -50.0:
+            gain = 10 ** ((songs.active_level_db(voice) - snr_db - level_db) / 20)
+            return Passage(row, start, part, gain)
     raise DataError(f"{row.backing} is silent almost everywhere: no mixture can be made of it")
 
 

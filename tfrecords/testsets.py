@@ -187,11 +187,10 @@ def _produced(
     music = mixtures.music_of(rows, split)
 
     def make(voice: np.ndarray, name: str) -> dict[str, np.ndarray | None]:
-        backing = mixtures.passage(music[rng.integers(len(music))], len(voice), rng)[1]
-        level_db = songs.active_level_db(voice) - _MUSIC_SNR_DB
-        backing = backing * np.float32(10 ** ((level_db - songs.active_level_db(backing)) / 20))
+        found = mixtures.accompany(voice, music, _MUSIC_SNR_DB, rng)
         # Music may end before the voice.
-        backing = np.pad(backing, (0, len(voice) - len(backing)))
+        missing = len(voice) - len(found.audio)
+        backing = np.pad(found.audio * np.float32(found.gain), (0, missing))
         return {"raw": backing, "produced": backing + versions.produced(voice, name) - voice}
 
     return make
