@@ -5,6 +5,7 @@ stacked as channels. A 1024-point STFT has 31 Hz bins, too coarse for low voices
 """
 
 import math
+from collections.abc import Iterator
 
 import keras
 import numpy as np
@@ -40,6 +41,18 @@ def log_frequency_filters(fft_length: int) -> np.ndarray:
     return (weights / weights.sum(axis=0)).astype(np.float32)
 
 
+def _octaves(filters: np.ndarray) -> Iterator[tuple[slice, np.ndarray]]:
+    """The filters an octave at a time: the linear bins it reads, and their weights in it.
+
+    Nearly all of the whole matrix is zeros.
+    """
+    for first in range(0, filters.shape[1], BINS_PER_OCTAVE):
+        part = filters[:, first : first + BINS_PER_OCTAVE]
+        used = np.flatnonzero(part.any(axis=1))
+        bins = slice(int(used[0]), int(used[-1]) + 1)
+        yield bins, part[bins]
+
+
 class HarmonicSpectrum(layers.Layer):
     """Magnitude [B, T, bins] on a logarithmic frequency axis, harmonics stacked.
 
@@ -52,12 +65,11 @@ class HarmonicSpectrum(layers.Layer):
     ):
         super().__init__(trainable=False, dtype="float32", **kwargs)
         self.harmonics, self.floor = tuple(harmonics), floor
-        self._filters = log_frequency_filters(fft_length)
+        self._octaves = list(_octaves(log_frequency_filters(fft_length)))
 
     def call(self, magnitude):
-        filters = ops.convert_to_tensor(self._filters)
-        linear = magnitude[:, :, : self._filters.shape[0]]
-        spectrum = ops.log(ops.maximum(ops.matmul(linear, filters), self.floor))
+        resampled = [ops.matmul(magnitude[:, :, bins], part) for bins, part in self._octaves]
+        spectrum = ops.log(ops.maximum(ops.concatenate(resampled, axis=-1), self.floor))
         level = ops.mean(spectrum, axis=-1, keepdims=True)
         spectrum = (spectrum - level) * 0.5
         stack = []
