@@ -272,6 +272,17 @@ def test_filters_resample_the_frequency_axis(fft_length):
     np.testing.assert_allclose(found[resolved], centres[resolved], rtol=2e-3)
 
 
+@pytest.mark.parametrize("fft_length", [1024, 4096])
+def test_octaves_of_the_filters_are_the_whole_matrix(fft_length):
+    magnitude = np.random.default_rng(2).gamma(1.0, 5.0, (1, 4, fft_length // 2 + 1))
+    layer = f0_network.HarmonicSpectrum((1.0,), fft_length)
+    stack, spectrum, level = layer(magnitude.astype(np.float32))
+    filters = f0_network.log_frequency_filters(fft_length)
+    whole = np.log(np.maximum(magnitude[:, :, : len(filters)] @ filters, layer.floor))
+    np.testing.assert_allclose(2.0 * np.asarray(spectrum + level), whole, atol=1e-4)
+    assert stack.shape == (1, 4, f0_network.LAST_BIN - f0_network.FIRST_BIN, 1)
+
+
 @pytest.mark.parametrize("sharpness", [0.1, 3.0, 40.0])
 def test_decoding_in_the_graph_is_decoding_in_numpy(sharpness):
     logits = np.random.default_rng(1).normal(0, sharpness, (2, 50, 360)).astype(np.float32)
