@@ -29,7 +29,7 @@ RECIPES: dict[str, list[tuple[str, str, str]]] = {
         *((".*", layer, "float16") for layer in _LAYERS),
         *((name, "*", "float32") for name in (_ENCODER, _PITCH)),
     ],
-    "dynamic": [(".*", "*", "dynamic"), (_FILTERS, "*", "weights"), (_ENCODER, "*", "weights")],
+    "dynamic": [(".*", "*", "dynamic"), (_FILTERS, "*", "float32"), (_ENCODER, "*", "weights")],
     "int8": [
         *((".*", layer, "static") for layer in _LAYERS[:2]),
         *((name, layer, "weights") for name in (_FILTERS, _ENCODER) for layer in _LAYERS[:2]),
