@@ -63,8 +63,6 @@ def istft(
 ) -> np.ndarray:
     """The signal whose spectra are nearest to the ones given (least squares).
 
-    Windows are summed and divided out once; hop and length need not fit each other.
-
     Args:
       spectra: complex [1 + n_samples // hop, fft_length // 2 + 1].
       n_samples: length of the result.
@@ -79,15 +77,44 @@ def istft(
     """
     if len(spectra) != framing.frame_count(n_samples, hop):
         raise ValueError(f"{len(spectra)} frames do not make {n_samples} samples")
-    window = hann(fft_length)
-    frames = np.fft.irfft(spectra, fft_length, axis=-1) * window
-    total = np.zeros((len(spectra) - 1) * hop + fft_length)
-    weight = np.zeros_like(total)
-    for t, frame in enumerate(frames):
-        total[t * hop : t * hop + fft_length] += frame
-        weight[t * hop : t * hop + fft_length] += window**2
-    inner = slice(fft_length // 2, fft_length // 2 + n_samples)
-    return (total[inner] / np.maximum(weight[inner], 1e-8)).astype(np.float32)
+    add = OverlapAdd(1, fft_length, hop)
+    whole = np.concatenate([add.push(spectra[:, None]), add.rest()])
+    return whole[fft_length // 2 :][:n_samples, 0]
+
+
+class OverlapAdd:
+    """Spectra back to the signal nearest to them (least squares), as they come.
+
+    Windows are summed and divided out once; hop and length need not fit each other. The first
+    sample is the first of the first window.
+    """
+
+    def __init__(self, channels: int, fft_length: int = 1024, hop: int = 160) -> None:
+        self._window, self._hop = hann(fft_length), hop
+        # What the frames so far have put beyond the last sample that is complete.
+        self._total = np.zeros((fft_length - hop, channels))
+        self._weight = np.zeros(fft_length - hop)
+
+    def push(self, spectra: np.ndarray) -> np.ndarray:
+        """Complex [T, channels, bins] -> float32 [T * hop, channels], complete samples."""
+        length, hop = len(self._window), self._hop
+        frames = np.fft.irfft(spectra, length, axis=-1) * self._window
+        size = len(frames) * hop
+        total = np.pad(self._total, ((0, size), (0, 0)))
+        weight = np.pad(self._weight, (0, size))
+        for t, frame in enumerate(frames):
+            total[t * hop : t * hop + length] += frame.T
+            weight[t * hop : t * hop + length] += self._window**2
+        self._total, self._weight = total[size:], weight[size:]
+        return _divided(total[:size], weight[:size])
+
+    def rest(self) -> np.ndarray:
+        """float32 [fft_length - hop, channels], which later frames would have reached."""
+        return _divided(self._total, self._weight)
+
+
+def _divided(total: np.ndarray, weight: np.ndarray) -> np.ndarray:
+    return (total / np.maximum(weight, 1e-8)[:, None]).astype(np.float32)
 
 
 def magnitude_ops(audio: Any, fft_length: int = 1024, hop: int = 160, pad: bool = True) -> Any:
