@@ -192,9 +192,6 @@ def main(args: list[str]) -> int:
     runtimes.find(FLAGS.model, FLAGS.runtime)
     planned, skipped = naming.plan(FLAGS, args, SUFFIX)
 
-    def check(job: jobs.Job) -> None:
-        jobs.check(job, FLAGS.output_rate, FLAGS.clip, FLAGS.offset, FLAGS.encoding)
-
     def prepare():
         cli.quiet_tensorflow()
         with cli.quiet_native_log():
@@ -218,7 +215,7 @@ def main(args: list[str]) -> int:
 
         return work
 
-    _, failures = jobs.run_all(PROGRAM, planned, check, prepare, FLAGS.clip, FLAGS.jobs)
+    _, failures = jobs.run_all(PROGRAM, planned, FLAGS, prepare)
     naming.tell_skipped(PROGRAM, skipped)
     return 1 if failures else 0
 

@@ -103,9 +103,6 @@ def main(args: list[str]) -> int:
     # Bad wishes and a bad CSV file are told before anything is loaded.
     separator = _separator(model)
 
-    def check(job: jobs.Job) -> None:
-        jobs.check(job, FLAGS.output_rate, FLAGS.clip, FLAGS.offset, FLAGS.encoding)
-
     def prepare():
         cli.quiet_tensorflow()
         with cli.quiet_native_log():
@@ -124,7 +121,7 @@ def main(args: list[str]) -> int:
 
         return work
 
-    results, failures = jobs.run_all(PROGRAM, planned, check, prepare, FLAGS.clip, FLAGS.jobs)
+    results, failures = jobs.run_all(PROGRAM, planned, FLAGS, prepare)
     naming.tell_skipped(PROGRAM, skipped)
     if FLAGS.report:
         _write_report(model, results, failures, skipped)

@@ -184,20 +184,19 @@ def forbid_overwriting(target: str, files: list[str], what: str) -> None:
             raise cli.UsageError(f"{target}: {what} would overwrite {file}")
 
 
-def check(
-    job: Job, output_rate: int | None, clip: str, offset: float, encoding: str | None = None
-) -> None:
+def _check(job: Job, values: flags.FlagValues) -> None:
     """All that can be known without the model: raises SepTfError where the job cannot succeed."""
     if os.path.isdir(job.source):
         raise _without_audio(job.source)
     info = audio_io.probe(job.source)
-    if offset >= info.duration:
+    if values.offset >= info.duration:
         raise SepTfError(
-            f"{job.source}: offset {offset:g} s is beyond its end ({info.duration:.3f} s)"
+            f"{job.source}: offset {values.offset:g} s is beyond its end ({info.duration:.3f} s)"
         )
     if job.root is not None:
         _make_folders(job.root, os.path.dirname(job.target))
-    audio_io.check_output(job.target, output_rate or info.sample_rate, clip, encoding)
+    rate = values.output_rate or info.sample_rate
+    audio_io.check_output(job.target, rate, values.clip, values.encoding)
 
 
 def wishes(values: flags.FlagValues) -> dict[str, Any]:
@@ -222,23 +221,20 @@ def _make_folders(root: str, below: str) -> None:
 def run_all(
     program: cli.Program,
     jobs: list[Job],
-    check_job: Callable[[Job], None],
+    values: flags.FlagValues,
     prepare: Callable[[], Callable[[Job, Progress | None], Outcome]],
-    clip: str,
-    workers: int = 1,
 ) -> tuple[list[Outcome], list[tuple[str, str]]]:
     """Tries every job, one line each; checks all of them before anything heavy is loaded.
 
     Args:
       program: for its error lines.
       jobs: what to do.
-      check_job: raises SepTfError where a job cannot succeed.
+      values: flags of the program: `jobs` at a time, in threads; how `clip` deals with samples
+        beyond full scale, for the line about them; what `wishes` and the check of a job read.
       prepare: called once if any job passed; returns what does a job.
-      clip: how samples beyond full scale are dealt with, for the line about them.
-      workers: jobs at a time, in threads; results and failures keep the jobs' order.
 
     Returns:
-      What succeeded, and (input, message) of what failed.
+      What succeeded, and (input, message) of what failed, in the order of the jobs.
 
     Raises:
       ModelError: what fails for one input will fail for all.
@@ -257,14 +253,14 @@ def run_all(
             program.error_line(failures[job])
             return False
 
-    ready = [job for job in jobs if attempt(job, lambda job=job: check_job(job))]
+    ready = [job for job in jobs if attempt(job, lambda job=job: _check(job, values))]
     if ready:
         work = prepare()
 
         def do(job: Job) -> None:
-            attempt(job, lambda: results.update({job: _run_one(program, job, work, clip, workers)}))
+            attempt(job, lambda: results.update({job: _run_one(program, job, work, values)}))
 
-        _in_turn(do, ready, workers)
+        _in_turn(do, ready, values.jobs)
     if len(jobs) > 1:
         summary = f"{len(results)} of {len(jobs)} files done"
         failed = ", ".join(job.source for job in failures)
@@ -313,18 +309,17 @@ def _run_one(
     program: cli.Program,
     job: Job,
     work: Callable[[Job, Progress | None], Outcome],
-    clip: str,
-    workers: int,
+    values: flags.FlagValues,
 ) -> Outcome:
     started = time.monotonic()
-    if workers > 1:  # bars of several files would write over each other
+    if values.jobs > 1:  # bars of several files would write over each other
         result = work(job, _stoppable(None))
     else:
         with progress_bar(os.path.basename(job.source)) as progress:
             result = work(job, progress)
     elapsed = time.monotonic() - started
-    if note := audio_io.clip_note(result.peak, clip):
-        program.note(f"{job.target}: {note} (--clip={clip})")
+    if note := audio_io.clip_note(result.peak, values.clip):
+        program.note(f"{job.target}: {note} (--clip={values.clip})")
     print(
         f"{job.target}: {result.seconds:.2f} s of audio in {elapsed:.2f} s "
         f"(real-time factor {elapsed / result.seconds:.3f})",

@@ -160,9 +160,6 @@ def main(args: list[str]) -> int:
     audio_io.check_range(FLAGS.offset, FLAGS.duration)
     planned, skipped = naming.plan(FLAGS, args, SUFFIX)
 
-    def check(job: jobs.Job) -> None:
-        jobs.check(job, FLAGS.output_rate, FLAGS.clip, FLAGS.offset, FLAGS.encoding)
-
     def work(job: jobs.Job, progress: jobs.Progress | None) -> Resynthesis:
         return resynthesise_file(
             job.source,
@@ -172,7 +169,7 @@ def main(args: list[str]) -> int:
             progress=progress,
         )
 
-    _, failures = jobs.run_all(PROGRAM, planned, check, lambda: work, FLAGS.clip, FLAGS.jobs)
+    _, failures = jobs.run_all(PROGRAM, planned, FLAGS, lambda: work)
     naming.tell_skipped(PROGRAM, skipped)
     return 1 if failures else 0
 
