@@ -91,7 +91,7 @@ setup(
             "py.typed",
             "evaluation/*.html",
             "listening_test/page/*",
-        ]
+        ],
     },
     install_requires=CORE,
     extras_require=EXTRAS,

@@ -49,9 +49,7 @@ flags.DEFINE_string(
     "Records that sdn and autovc learned from, for a --model_dir that does not name its singers.",
     flag_values=FLAGS,
 )
-flags.DEFINE_enum(
-    "format", "tflite", list(formats.FORMATS), "What to export.", flag_values=FLAGS
-)
+flags.DEFINE_enum("format", "tflite", list(formats.FORMATS), "What to export.", flag_values=FLAGS)
 flags.DEFINE_enum(
     "quantise", "float16", ["none", "float16", "dynamic", "int8"], "Numbers of the .tflite.",
     flag_values=FLAGS,

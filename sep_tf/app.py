@@ -34,9 +34,7 @@ PROGRAM = cli.Program(
 )
 FLAGS = PROGRAM.flags
 flags.DEFINE_string("host", "127.0.0.1", "Address it listens on.", flag_values=FLAGS)
-flags.DEFINE_integer(
-    "port", 7860, "Port; 0 for any that is free.", 0, 65_535, flag_values=FLAGS
-)
+flags.DEFINE_integer("port", 7860, "Port; 0 for any that is free.", 0, 65_535, flag_values=FLAGS)
 flags.DEFINE_multi_string(
     "model", [], "Models to choose from; by default all that are bundled.", flag_values=FLAGS
 )
@@ -142,13 +140,9 @@ def build(models: list[str], studio: Studio, max_waiting: int):
                 formant = gr.Slider(0.7, 1.4, 1.0, step=0.05, label="Formants, ratio")
                 button = gr.Button("Extract", variant="primary", elem_id="extract")
             with gr.Column():
-                voice = gr.Audio(
-                    label="Voice", type="filepath", interactive=False, elem_id="voice"
-                )
+                voice = gr.Audio(label="Voice", type="filepath", interactive=False, elem_id="voice")
                 said = gr.Textbox(label="What was done", interactive=False, elem_id="said")
-                picture = gr.Image(
-                    label="Song, f0 and voice", interactive=False, elem_id="picture"
-                )
+                picture = gr.Image(label="Song, f0 and voice", interactive=False, elem_id="picture")
         model.change(singers, model, singer, api_name=False)
         button.click(
             extract_song,

@@ -309,9 +309,7 @@ class RuntimeEntry:
 RUNTIMES = {
     "litert": RuntimeEntry(".tflite", "ai_edge_litert", "sep_tf.runtimes.litert:LiteRTRuntime"),
     "keras": RuntimeEntry(".weights.h5", "keras", "sep_tf.runtimes.keras:KerasRuntime"),
-    "saved_model": RuntimeEntry(
-        "", "tensorflow", "sep_tf.runtimes.saved_model:SavedModelRuntime"
-    ),
+    "saved_model": RuntimeEntry("", "tensorflow", "sep_tf.runtimes.saved_model:SavedModelRuntime"),
     "serving": RuntimeEntry("", "", "sep_tf.runtimes.serving:ServingRuntime"),
 }
 

@@ -34,13 +34,9 @@ PROGRAM = cli.Program(
 FLAGS = PROGRAM.flags
 naming.define_flags(FLAGS, "Voice", SUFFIX)
 flags.DEFINE_string("singer", None, "Whose timbre the voice gets.", flag_values=FLAGS)
-flags.DEFINE_string(
-    "source", None, "Who sings, if the model knows the singer.", flag_values=FLAGS
-)
+flags.DEFINE_string("source", None, "Who sings, if the model knows the singer.", flag_values=FLAGS)
 flags.DEFINE_string("model", MODEL, "Bundled name or model file.", flag_values=FLAGS)
-flags.DEFINE_enum(
-    "runtime", "auto", extract.RUNTIMES, "What runs the network.", flag_values=FLAGS
-)
+flags.DEFINE_enum("runtime", "auto", extract.RUNTIMES, "What runs the network.", flag_values=FLAGS)
 flags.DEFINE_float(
     "transpose", 0.0, "Semitones up, for a singer of another range.", flag_values=FLAGS
 )

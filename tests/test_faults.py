@@ -174,7 +174,7 @@ def test_interrupted_with_several_at_work(number, code):
     "name",
     [
         *("with space/two  spaces.wav", "曲/名前 – live (1) é.flac", "a\nline.wav"),
-        *("-dash.ogg", "it's \"quoted\" $HOME `x`.wav", "100%_{stem}.wav", "." * 5 + "dots.wav"),
+        *("-dash.ogg", 'it\'s "quoted" $HOME `x`.wav', "100%_{stem}.wav", "." * 5 + "dots.wav"),
         "x" * 240 + ".wav",
         "/".join(["deep" * 20] * 12) + "/song.wav",
     ],

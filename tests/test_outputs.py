@@ -133,7 +133,5 @@ def test_a_full_disk_leaves_nothing(fake, tmp_path, monkeypatch):  # noqa: F811
 
     monkeypatch.setattr(outputs, "write_f0", full)
     with pytest.raises((SepTfError, OSError)):
-        fake().separate_file(
-            tmp_path / "song.wav", tmp_path / "v.wav", f0_out=tmp_path / "v.csv"
-        )
+        fake().separate_file(tmp_path / "song.wav", tmp_path / "v.wav", f0_out=tmp_path / "v.csv")
     assert os.listdir(tmp_path) == ["song.wav"]

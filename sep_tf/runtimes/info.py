@@ -61,10 +61,7 @@ class ModelInfo:
             raise ValueError("its model or its threshold make no sense")
         transforms = self.signature.transforms
         if not isinstance(self.steps, dict) or any(
-            name not in transforms
-            or not isinstance(step, int)
-            or step < 1
-            or self.alignment % step
+            name not in transforms or not isinstance(step, int) or step < 1 or self.alignment % step
             for name, step in self.steps.items()
         ):
             raise ValueError(f"steps of {self.steps} frames")
