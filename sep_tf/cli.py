@@ -226,7 +226,14 @@ def run_module(verb: str, module: str, argv: list[str]) -> int:
 
 def overview() -> str:
     """The help of `sep-tf` itself."""
-    lines = ["usage: sep-tf VERB [arguments]", ""]
+    lines = [
+        "usage: sep-tf VERB [arguments]",
+        "",
+        "  sep-tf extract song.mp3   writes the singer's voice beside the song, song.voice.wav",
+        "  sep-tf app                does the same on a page in the browser",
+        "",
+        "verbs:",
+    ]
     lines += [f"  {verb:<10}{summary}" for verb, (_, summary) in VERBS.items()]
     return "\n".join([*lines, "", "`sep-tf VERB --help` lists the flags of a verb."])
 
