@@ -36,6 +36,9 @@ _FLOAT_FORMATS = (".wav", ".aiff", ".aif", ".caf", ".w64")
 # Headers of these count bytes in 32 bits; a longer .wav is written as RF64.
 _LIMIT_32_BIT = {"WAV": 0xFFFF_0000, "AIFF": 0xFFFF_0000}
 _SAMPLE_BYTES = {"PCM_16": 2, "PCM_24": 3, "PCM_32": 4, "FLOAT": 4, "DOUBLE": 8}
+# libsndfile's number for what the system refuses, a full disk for example.
+_SYSTEM_ERROR = 2
+_FULL = "cannot be written, the disk may be full"
 # libsndfile crashes on long Ogg writes in one call.
 _WRITE_FRAMES = 16_384
 _SPOOL_FRAMES = 131_072
@@ -86,22 +89,19 @@ class Writer:
         """Raises SepTfError where the file cannot be made."""
         self._temporary = _make_temporary(self.path)
         self._raw = open(self._temporary, "r+b", buffering=0)
+        kind = self.sample_rate, self.channels, self._subtype
         try:
             # Not by its name: libsndfile takes none above 1000 bytes.
             self._file = soundfile.SoundFile(
-                self._raw.fileno(),
-                "w",
-                self.sample_rate,
-                self.channels,
-                self._subtype,
-                format=self._format,
-                closefd=False,
+                self._raw.fileno(), "w", *kind, format=self._format, closefd=False
             )
         except BaseException as error:
             self._raw.close()
             _remove(self._temporary)
             if not isinstance(error, soundfile.LibsndfileError | ValueError):
                 raise
+            if getattr(error, "code", None) == _SYSTEM_ERROR:
+                raise SepTfError(f"{self.path}: {_FULL}") from error
             raise SepTfError(
                 f"{self.path}: {self._format} ({self._subtype}) cannot hold "
                 f"{self.channels} channel(s) at {self.sample_rate} Hz"
@@ -123,25 +123,15 @@ class Writer:
                 self._file.write(block[start : start + _WRITE_FRAMES])
         # soundfile asserts that everything was written.
         except (soundfile.LibsndfileError, AssertionError) as error:
-            raise SepTfError(f"{self.path}: cannot be written, the disk may be full") from error
+            raise SepTfError(f"{self.path}: {_FULL}") from error
         self.frames += len(block)
 
-    def __exit__(self, kind, error, trace) -> None:
-        try:
-            self._file.close()
-            if kind is None:
-                self._verify()
-                _put(self._temporary, self.path)
-        finally:
-            self._raw.close()
-            _remove(self._temporary)
+    def finish(self) -> None:
+        """Completes the file, which still appears when the block ends, or raises SepTfError.
 
-    def _fits(self, frames: int) -> bool:
-        limit = _LIMIT_32_BIT.get(self._format)
-        return not limit or frames * self.channels * _SAMPLE_BYTES.get(self._subtype, 0) < limit
-
-    def _verify(self) -> None:
-        """Reads the header back: a full disk can pass libsndfile unnoticed."""
+        The header is read back: a full disk can pass libsndfile unnoticed.
+        """
+        self._file.close()
         complete = audio_headers.missing(self._raw) is None
         if complete and self.frames:
             self._raw.seek(0)
@@ -153,6 +143,20 @@ class Writer:
         if not complete:
             raise SepTfError(f"{self.path}: not written completely, the disk may be full")
 
+    def __exit__(self, kind, error, trace) -> None:
+        try:
+            self._file.close()
+            if kind is None:
+                self.finish()
+                _put(self._temporary, self.path)
+        finally:
+            self._raw.close()
+            _remove(self._temporary)
+
+    def _fits(self, frames: int) -> bool:
+        limit = _LIMIT_32_BIT.get(self._format)
+        return not limit or frames * self.channels * _SAMPLE_BYTES.get(self._subtype, 0) < limit
+
 
 class VoiceWriter:
     """Writes a voice and sees to samples beyond full scale, as a context manager.
@@ -163,7 +167,7 @@ class VoiceWriter:
     Attributes:
       frames: samples written so far.
       peak: largest absolute sample written so far, before any gain.
-      gain: what the voice was multiplied by, known after the `with` block; 1 for no change.
+      gain: what the voice was multiplied by, known once it is finished; 1 for no change.
     """
 
     def __init__(
@@ -196,6 +200,7 @@ class VoiceWriter:
         self.gain = 1.0
         self._clip = clip
         self._subtype = _subtype(path, clip, encoding)
+        self._output: contextlib.ExitStack | None = None
 
     def __enter__(self) -> Self:
         """Raises SepTfError where the output cannot be made, before any work is done."""
@@ -229,12 +234,15 @@ class VoiceWriter:
 
     def __exit__(self, kind, error, trace) -> None:
         try:
-            if kind is None:
-                self._finish()
+            if kind is None and self._output is None:
+                self.finish()
+            if self._output is not None:
+                self._output.__exit__(kind, error, trace)
         finally:
             forget(self._spool)
 
-    def _finish(self) -> None:
+    def finish(self) -> None:
+        """Makes the output, which still appears when the block ends, or raises SepTfError."""
         # Dividing by the peak never exceeds 1; multiplying by its rounded inverse may.
         divisor = np.float32(self.peak if self._clip == "rescale" and self.peak > 1 else 1)
         self.gain = 1.0 / float(divisor)
@@ -243,10 +251,14 @@ class VoiceWriter:
         except OSError as error:
             raise unwritable(self.path, error) from error
         writer = Writer(self.path, self.sample_rate, self.channels, self._subtype, self.frames)
-        with writer:
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(writer)
             while data := self._spool.read(4 * _SPOOL_FRAMES * self.channels):
                 block = np.frombuffer(data, np.float32).reshape(-1, self.channels) / divisor
                 writer.write(np.clip(block, -1, 1) if self._clip == "clamp" else block)
+            writer.finish()
+            self._output = stack.pop_all()
+        forget(self._spool)  # what else is written may need the room
 
 
 def forget(spool: BinaryIO) -> None:

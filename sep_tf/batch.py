@@ -2,9 +2,10 @@
 
     sep-tf batch 'songs/**/*.flac' --output_dir=voices
 
-Writes NAME.voice.wav and NAME.npz of every song, `report.csv` with a row for each, and
-`failed.csv` with those that failed and why. Run again, it goes on where it stopped: songs whose
-row is there, and whose file has not changed since, are not extracted anew.
+Writes NAME.voice.wav and NAME.npz of every song (of system unet the voice alone), `report.csv`
+with a row for each, those of earlier runs too, and `failed.csv` with those that failed in this one
+and why. Run again, it goes on where it stopped: songs whose row is there, and whose file has not
+changed since, are not extracted anew.
 """
 
 import collections
@@ -42,8 +43,9 @@ PROGRAM = cli.Program(
     "Extracts the voices of all songs that match the patterns ('songs/**/*.flac') or lie in the "
     "folders given, as an Apache Beam pipeline: on all cores, or with Beam's own flags "
     "(--runner=...) on a cluster that shares the folders. The output folder gets NAME.voice.wav "
-    "and NAME.npz of each song, report.csv with a row for each, and failed.csv with those that "
-    "failed and why. Run again, it goes on where it stopped.",
+    "and NAME.npz of each song, report.csv with a row for each, those of earlier runs into the "
+    "folder too, and failed.csv with those that failed in this run and why. Run again, it goes on "
+    "where it stopped.",
     passes_flags_on=True,
 )
 FLAGS = PROGRAM.flags
@@ -56,7 +58,12 @@ flags.DEFINE_string("singer", None, "Whose voice it is (system sdn).", flag_valu
 flags.DEFINE_enum(
     "f0", _DEFAULTS.f0, ["model", "harvest"], "Where pitch comes from.", flag_values=FLAGS
 )
-flags.DEFINE_bool("features", True, "Also write the vocoder features.", flag_values=FLAGS)
+flags.DEFINE_bool(
+    "features",
+    True,
+    "Also write the vocoder features; system unet has none.",
+    flag_values=FLAGS,
+)
 flags.DEFINE_integer(
     "workers",
     None,
@@ -81,11 +88,11 @@ def main(args: list[str]) -> int:
 
     engine.check_flags(beam_flags, FLAGS)
     settings = {name: FLAGS[name].value for name in ("model", "runtime", "f0", "singer")}
-    _load(settings)  # what fails for one song will fail for all
+    system = _load(settings).system  # what fails for one song will fail for all
     rows = os.path.join(FLAGS.output_dir, ROWS)
     _make_folder(rows)
     _remove_partial(rows)
-    made = (FLAGS.output_dir, settings, FLAGS.features)
+    made = (FLAGS.output_dir, settings, FLAGS.features and system != "unet")
     plan = [_element(song, name, *made) for song, name in songs]
     waiting = [element for element in plan if done_row(element) is None]
     if waiting:
@@ -300,18 +307,21 @@ def _size(path: str) -> int:
 
 
 def write_reports(plan: list[dict[str, Any]], folder: str) -> list[dict[str, Any]]:
-    """Writes report.csv and failed.csv from the songs' rows; returns those that failed."""
+    """Writes report.csv from the rows of all runs, failed.csv from the plan's; returns these."""
     from sep_tf import audio_io
 
-    rows = []
+    rows = {}
+    for entry in os.scandir(os.path.join(folder, ROWS)):
+        with contextlib.suppress(OSError, ValueError), open(entry.path, encoding="utf-8") as file:
+            rows[entry.path] = json.load(file)
+    failed = []
     for element in plan:
-        try:
-            with open(element["row"], encoding="utf-8") as file:
-                rows.append(json.load(file))
-        except (OSError, ValueError):
-            rows.append({"input": element["input"], "error": f"{element['input']}: was not tried"})
-    failed = [row for row in rows if "error" in row]
-    done = [row for row in rows if "error" not in row]
+        untried = {"input": element["input"], "error": f"{element['input']}: was not tried"}
+        row = rows.get(element["row"], untried)
+        if "error" in row:
+            failed.append(row)
+    done = [row for row in rows.values() if "error" not in row]
+    done.sort(key=lambda row: row["input"])
     for name, columns, table in (
         (REPORT, COLUMNS, done),
         (FAILED, ("input", "error"), failed),

@@ -1,6 +1,8 @@
 """`sep-tf extract`: takes songs, writes their singing voices."""
 
+import contextlib
 import dataclasses
+import functools
 import json
 import os
 import sys
@@ -28,12 +30,24 @@ PROGRAM = cli.Program(
 )
 FLAGS = PROGRAM.flags
 
-# Flag -> (ending, what it holds): written beside the voice; a file, or a folder for several inputs.
+# Flag -> (suffix in a folder, endings a file may have, what it holds): written beside the voice.
 SIDE_OUTPUTS = {
-    "features_out": (".npz", "the vocoder features (NumPy)"),
-    "f0_out": (".f0.csv", "time, f0 and voicing (CSV as CREPE writes it; --f0 reads it back)"),
-    "midi_out": (".mid", "the notes that are sung (MIDI; needs the extra [midi])"),
-    "plot": (".png", "a picture of song, voice and f0 (needs the extra [plot])"),
+    "features_out": (".npz", (".npz",), "the vocoder features (NumPy)"),
+    "f0_out": (
+        ".f0.csv",
+        (".csv",),
+        "time, f0 and voicing (CSV as CREPE writes it; --f0 reads it back)",
+    ),
+    "midi_out": (
+        ".mid",
+        (".mid", ".midi"),
+        "the notes that are sung (MIDI; needs the extra [midi])",
+    ),
+    "plot": (
+        ".png",
+        (".png", ".svg", ".pdf", ".jpg", ".jpeg"),
+        "a picture of song, voice and f0 (needs the extra [plot])",
+    ),
 }
 
 
@@ -82,7 +96,7 @@ def _define_flags() -> None:
         "Also write the song without the voice: a file, or a folder for several inputs. Systems "
         "sin and ss mask what they sing out of the song, unet subtracts.",
     )
-    for name, (_, text) in SIDE_OUTPUTS.items():
+    for name, (_, _, text) in SIDE_OUTPUTS.items():
         string(name, None, f"Also write {text}: a file, or a folder for several inputs.")
     string("report", None, "Also write what was done, to one JSON file.")
 
@@ -98,8 +112,8 @@ def main(args: list[str]) -> int:
     audio_io.check_range(FLAGS.offset, FLAGS.duration)
     _, model_file = runtimes.find(model, FLAGS.runtime, FLAGS.server)
     planned, skipped = naming.plan(FLAGS, args, SUFFIX)
-    side = {name: _plan_side(name, planned) for name in ("accompaniment", *SIDE_OUTPUTS)}
-    _check_side_outputs(planned, side, str(model_file))
+    side = _plan_side([*planned, *skipped], [*FLAGS.input, *args])
+    _check_names(planned, side, str(model_file))
     # Bad wishes and a bad CSV file are told before anything is loaded.
     separator = _separator(model)
 
@@ -116,12 +130,13 @@ def main(args: list[str]) -> int:
                 job.target,
                 **jobs.wishes(FLAGS),
                 progress=progress,
-                **{name: paths[job.source] for name, paths in side.items() if paths},
+                **{name: paths[job.source] for name, paths in side.items()},
             )
 
         return work
 
-    results, failures = jobs.run_all(PROGRAM, planned, FLAGS, prepare)
+    check = functools.partial(_check_outputs, side, _keeps_channels(model))
+    results, failures = jobs.run_all(PROGRAM, planned, FLAGS, prepare, check)
     naming.tell_skipped(PROGRAM, skipped)
     if FLAGS.report:
         _write_report(model, results, failures, skipped)
@@ -163,57 +178,71 @@ def _separator(model: str):
     )
 
 
-def _plan_side(name: str, planned: list) -> dict[str, str]:
-    """Input -> where its side output of that flag goes."""
-    target = FLAGS[name].value
-    if target is None:
-        return {}
-    ending = SIDE_OUTPUTS.get(name, (".accompaniment.wav",))[0]
-    if os.path.isdir(target) or target.endswith(os.sep) or len(planned) > 1:
-        if not os.path.isdir(target):
-            raise cli.UsageError(f"--{name}={target}: is not an existing folder")
-        stems = [os.path.splitext(os.path.basename(job.source))[0] for job in planned]
-        for stem in stems:
-            if stems.count(stem) > 1:
-                raise cli.UsageError(f"--{name}={target}: two inputs are called {stem}")
-        return {
-            job.source: os.path.join(target, f"{stem}{ending}")
-            for job, stem in zip(planned, stems, strict=True)
-        }
-    _check_ending(name, target)
-    return {planned[0].source: target} if planned else {}
+def _plan_side(every: list, paths: list[str]) -> dict[str, dict[str, str]]:
+    """Flag -> input -> where its side output goes, as --output does; for the flags that are given.
+
+    `every` are the jobs of all `paths`, those that are passed over too.
+    """
+    from sep_tf import jobs
+
+    inputs = [(job.source, job.name) for job in every]
+    several = len(every) > 1 or os.path.isdir(paths[0])
+    if len(every) > 1 and os.path.splitext(FLAGS.f0)[1]:
+        raise cli.UsageError(f"--f0={FLAGS.f0}: is the melody of one song, not of several")
+    audio = (".accompaniment.wav", jobs.AUDIO_EXTENSIONS, "")
+    side = {}
+    for name, (suffix, endings, _) in {"accompaniment": audio, **SIDE_OUTPUTS}.items():
+        target = FLAGS[name].value
+        if target is None:
+            continue
+        placed, root = jobs.place(inputs, several, target, suffix, flag=name, endings=endings)
+        # Audio is looked at with the voice's own format.
+        if root is None and name != "accompaniment" and not target.lower().endswith(endings):
+            known = " or ".join(endings)
+            raise cli.UsageError(f"--{name}={target}: expected a name that ends in {known}")
+        side[name] = dict(zip((source for source, _ in inputs), placed, strict=True))
+    return side
 
 
-def _check_ending(name: str, target: str) -> None:
-    """Raises UsageError for a name from which its format cannot be told."""
-    if name == "accompaniment":
-        return  # audio: looked at with the voice's own format
-    known = {
-        "features_out": (".npz",),
-        "f0_out": (".csv",),
-        "midi_out": (".mid", ".midi"),
-        "plot": (".png", ".svg", ".pdf", ".jpg", ".jpeg"),
-    }[name]
-    if not target.lower().endswith(known):
-        raise cli.UsageError(
-            f"--{name}={target}: expected a name that ends in {' or '.join(known)}"
-        )
-
-
-def _check_side_outputs(planned: list, side: dict[str, dict], model_file: str) -> None:
-    """Everything beside the voices can be written, and overwrites nothing else of this run."""
+def _check_names(planned: list, side: dict[str, dict[str, str]], model_file: str) -> None:
+    """Nothing beside the voices overwrites anything else of this run; the report can be written."""
     from sep_tf import audio_io, jobs
 
     taken = [model_file, *(path for job in planned for path in (job.source, job.target))]
     if os.path.splitext(FLAGS.f0)[1]:
         taken.append(FLAGS.f0)
-    wanted = [path for paths in side.values() for path in paths.values()]
-    for path in side["accompaniment"].values():
-        audio_io.check_output(path, FLAGS.output_rate or 44_100, FLAGS.clip, FLAGS.encoding)
-    for path in [*wanted, *([FLAGS.report] if FLAGS.report else [])]:
-        jobs.forbid_overwriting(path, taken, "it")
-        audio_io.check_writable(path)
-        taken.append(path)
+    wanted = [paths[job.source] for paths in side.values() for job in planned]
+    if FLAGS.report:
+        wanted.append(FLAGS.report)
+        audio_io.check_writable(FLAGS.report)
+    jobs.forbid_overwriting(wanted, taken, "it")
+
+
+def _keeps_channels(model: str) -> bool:
+    """Whether the voice has the song's channels, as far as it is known before loading."""
+    from sep_tf import runtimes
+
+    with contextlib.suppress(ModelError):  # told when it is loaded; a server's has no file here
+        return runtimes.describe(model, FLAGS.runtime).system == "unet"
+    return FLAGS.system == "unet"
+
+
+def _check_outputs(side: dict[str, dict[str, str]], keeps_channels: bool, job, info) -> None:
+    """A job's outputs beyond a voice in one channel can be written; makes their folders."""
+    from sep_tf import audio_io, jobs
+
+    wide = [job.target] if keeps_channels else []
+    for name, paths in side.items():
+        path = paths[job.source]
+        if path != FLAGS[name].value:
+            jobs.make_folders(FLAGS[name].value, os.path.dirname(path))
+        if name == "accompaniment":
+            wide.append(path)
+        else:
+            audio_io.check_writable(path)
+    rate = FLAGS.output_rate or info.sample_rate
+    for path in wide:
+        audio_io.check_output(path, rate, FLAGS.clip, FLAGS.encoding, info.channels)
 
 
 def _write_report(model: str, results: list, failures: list, skipped: list) -> None:

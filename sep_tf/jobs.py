@@ -34,11 +34,13 @@ class Job:
       source: input file.
       target: output file.
       root: folder that is made for the outputs if it is new; None where none is asked for.
+      name: of the input, relative to the folder it was found in.
     """
 
     source: str
     target: str
     root: str | None = None
+    name: str = ""
 
 
 class Outcome(Protocol):
@@ -49,6 +51,8 @@ class Outcome(Protocol):
 
 
 Progress = Callable[[float, float], None]
+# Raises SepTfError where a job cannot succeed.
+Check = Callable[[Job, audio_io.AudioInfo], None]
 
 
 def find_inputs(paths: list[str]) -> list[tuple[str, str]]:
@@ -87,12 +91,19 @@ def _refuse(error: OSError) -> None:
 
 
 def _audio_below(folder: str) -> Iterator[str]:
-    for parent, folders, files in os.walk(folder, onerror=_refuse):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        for name in files:
-            path = os.path.join(parent, name)
-            if looks_like_a_song(path):
-                yield os.path.relpath(path, folder)
+    """Songs below a folder; linked folders come last, and each real one once, so that loops end."""
+    waiting, seen = [folder], set()
+    for top in waiting:
+        for parent, folders, files in os.walk(top, onerror=_refuse):
+            if (real := os.path.realpath(parent)) in seen:
+                folders.clear()
+                continue
+            seen.add(real)
+            folders[:] = sorted(name for name in folders if not name.startswith("."))
+            below = [os.path.join(parent, name) for name in folders]
+            waiting += [path for path in below if os.path.islink(path)]
+            paths = (os.path.join(parent, name) for name in files)
+            yield from (os.path.relpath(path, folder) for path in paths if looks_like_a_song(path))
 
 
 def looks_like_a_song(path: str) -> bool:
@@ -120,26 +131,49 @@ def plan(
         is an input.
     """
     inputs = find_inputs(paths)
-    single = len(inputs) == 1 and not os.path.isdir(paths[0])
-    if output is not None and single and template is None and not _is_folder(output):
-        jobs = [Job(inputs[0][0], output)]
-    else:
-        if output is not None and _is_file_name(output) and not os.path.isdir(output):
-            raise cli.UsageError(f"--output={output}: several inputs need a folder")
-        targets = _targets(inputs, output, suffix, template)
-        root = output if output is not None or template is None else ""
-        jobs = [Job(file, to, root) for (file, _), to in zip(inputs, targets, strict=True)]
-    for job in jobs:
-        forbid_overwriting(job.target, [file for file, _ in inputs], "the output")
+    several = len(inputs) > 1 or os.path.isdir(paths[0])
+    targets, root = place(inputs, several, output, suffix, template)
+    jobs = [Job(file, to, root, name) for (file, name), to in zip(inputs, targets, strict=True)]
+    forbid_overwriting(targets, [file for file, _ in inputs], "the output")
     return jobs
+
+
+def place(
+    inputs: list[tuple[str, str]],
+    several: bool,
+    output: str | None,
+    suffix: str,
+    template: str | None = None,
+    flag: str = "output",
+    endings: tuple[str, ...] = AUDIO_EXTENSIONS,
+) -> tuple[list[str], str | None]:
+    """Where a flag's outputs go: one file, or below a folder as the inputs lie in theirs.
+
+    Args:
+      inputs: as `find_inputs` returns them.
+      several: whether there may be more than one, as in a folder.
+      output: the flag's value, see `plan`.
+      suffix: likewise.
+      template: likewise.
+      flag: its name, for the error.
+      endings: of names that are files.
+
+    Returns:
+      An output for each input, and the root of `Job`.
+
+    Raises:
+      UsageError: several inputs for one output.
+    """
+    if output is not None and not (several or template or _is_folder(output)):
+        return [output], None
+    if output is not None and output.lower().endswith(endings) and not os.path.isdir(output):
+        raise cli.UsageError(f"--{flag}={output}: several inputs need a folder")
+    root = output if output is not None or template is None else ""
+    return _targets(inputs, output, suffix, template), root
 
 
 def _is_folder(path: str) -> bool:
     return os.path.isdir(path) or path.endswith(os.sep)
-
-
-def _is_file_name(path: str) -> bool:
-    return os.path.splitext(path)[1].lower() in AUDIO_EXTENSIONS
 
 
 def _targets(
@@ -174,17 +208,25 @@ def _filled(template: str, file: str, base: str, folder: str | None) -> str:
     return os.path.normpath(os.path.join(where, name))
 
 
-def forbid_overwriting(target: str, files: list[str], what: str) -> None:
-    """Raises UsageError if the target is one of the files, under whatever name."""
-    for file in files:
-        same = os.path.realpath(target) == os.path.realpath(file)
-        with contextlib.suppress(OSError):
-            same = same or os.path.samefile(target, file)
-        if same:
-            raise cli.UsageError(f"{target}: {what} would overwrite {file}")
+def forbid_overwriting(targets: list[str], files: list[str], what: str) -> None:
+    """Raises UsageError if a target is one of the files, or an earlier target, by whatever name."""
+    taken = {key: file for file in files for key in _identities(file)}
+    for target in targets:
+        for key in _identities(target):
+            if key in taken:
+                raise cli.UsageError(f"{target}: {what} would overwrite {taken[key]}")
+        taken[os.path.realpath(target)] = target
 
 
-def _check(job: Job, values: flags.FlagValues) -> None:
+def _identities(path: str) -> Iterator[str | tuple[int, int]]:
+    """What two names of one file have in common: where links lead, and the file itself."""
+    yield os.path.realpath(path)
+    with contextlib.suppress(OSError):
+        status = os.stat(path)
+        yield status.st_dev, status.st_ino
+
+
+def _check(job: Job, values: flags.FlagValues, more: Check | None) -> None:
     """All that can be known without the model: raises SepTfError where the job cannot succeed."""
     if os.path.isdir(job.source):
         raise _without_audio(job.source)
@@ -194,9 +236,11 @@ def _check(job: Job, values: flags.FlagValues) -> None:
             f"{job.source}: offset {values.offset:g} s is beyond its end ({info.duration:.3f} s)"
         )
     if job.root is not None:
-        _make_folders(job.root, os.path.dirname(job.target))
+        make_folders(job.root, os.path.dirname(job.target))
     rate = values.output_rate or info.sample_rate
     audio_io.check_output(job.target, rate, values.clip, values.encoding)
+    if more:
+        more(job, info)
 
 
 def wishes(values: flags.FlagValues) -> dict[str, Any]:
@@ -205,8 +249,8 @@ def wishes(values: flags.FlagValues) -> dict[str, Any]:
     return {name: values[name].value for name in names}
 
 
-def _make_folders(root: str, below: str) -> None:
-    """Makes the output folder, in a folder that exists, and its subfolders."""
+def make_folders(root: str, below: str) -> None:
+    """Makes an output folder, in a folder that exists, and its subfolders; raises SepTfError."""
     try:
         if root and not os.path.isdir(root):
             os.mkdir(root)
@@ -223,6 +267,7 @@ def run_all(
     jobs: list[Job],
     values: flags.FlagValues,
     prepare: Callable[[], Callable[[Job, Progress | None], Outcome]],
+    check: Check | None = None,
 ) -> tuple[list[Outcome], list[tuple[str, str]]]:
     """Tries every job, one line each; checks all of them before anything heavy is loaded.
 
@@ -232,6 +277,7 @@ def run_all(
       values: flags of the program: `jobs` at a time, in threads; how `clip` deals with samples
         beyond full scale, for the line about them; what `wishes` and the check of a job read.
       prepare: called once if any job passed; returns what does a job.
+      check: of what the program alone writes.
 
     Returns:
       What succeeded, and (input, message) of what failed, in the order of the jobs.
@@ -253,7 +299,7 @@ def run_all(
             program.error_line(failures[job])
             return False
 
-    ready = [job for job in jobs if attempt(job, lambda job=job: _check(job, values))]
+    ready = [job for job in jobs if attempt(job, lambda job=job: _check(job, values, check))]
     if ready:
         work = prepare()
 

@@ -5,7 +5,6 @@ from typing import NamedTuple
 
 import numpy as np
 
-from sep_tf import audio_write
 from sep_tf.config import AudioConfig
 
 AUDIO = AudioConfig()
@@ -90,5 +89,4 @@ def write_midi(path: str | os.PathLike[str], found: list[Note], offset: float = 
         for n in found
     ]
     midi.instruments.append(voice)
-    with audio_write.replacing(path) as partial:
-        midi.write(partial)
+    midi.write(os.fspath(path))

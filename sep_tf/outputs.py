@@ -1,5 +1,6 @@
 """What an extraction writes beside the voice: features, f0, notes and a picture, in flat memory."""
 
+import contextlib
 import csv
 import dataclasses
 import os
@@ -38,7 +39,10 @@ class SideFiles:
 
 
 class Collector:
-    """Sees features and voice go by, and writes what was asked for at the end."""
+    """Sees features and voice go by, and writes what was asked for at the end.
+
+    A context manager: the files appear when its block ends well, on any error none of them does.
+    """
 
     def __init__(
         self, side: SideFiles, src: StrPath, offset: float = 0.0, duration: float | None = None
@@ -56,18 +60,19 @@ class Collector:
         self._voiced: list[np.ndarray] = []
         self._spool: Spool | None = None
         self._columns: plot.Columns | None = None
+        self._made = contextlib.ExitStack()
         self._sung = self._frames = 0
 
     def __enter__(self) -> Self:
         if self._side.features is not None:
             self._spool = Spool(self._side.features)
+            self._made.callback(self._spool.close)
         if self._side.plot is not None:
             self._columns = plot.Columns(plot.seconds(self._src, *self._range))
         return self
 
-    def __exit__(self, *_: object) -> None:
-        if self._spool is not None:
-            self._spool.close()
+    def __exit__(self, kind, error, trace) -> None:
+        self._made.__exit__(kind, error, trace)
 
     @property
     def voiced_share(self) -> float:
@@ -90,21 +95,27 @@ class Collector:
             self._columns.add(block, rate)
 
     def finish(self) -> None:
-        """Writes everything; each file complete or not at all."""
+        """Writes everything; the files appear when the block ends."""
+
+        def partial(path: StrPath) -> str:
+            return self._made.enter_context(audio_write.replacing(path))
+
         offset = self._range[0]
         f0 = np.concatenate([*self._f0, np.zeros(0, np.float32)])
         voiced = np.concatenate([*self._voiced, np.zeros(0, bool)])
         if self._spool is not None:
-            self._spool.write(self._side.features)
+            self._spool.write(partial(self._side.features))
         if self._side.f0 is not None:
-            write_f0(self._side.f0, f0, voiced, offset)
+            write_f0(partial(self._side.f0), f0, voiced, offset)
         if self._side.midi is not None:
-            notes.write_midi(self._side.midi, notes.find(f0, voiced), offset)
+            notes.write_midi(partial(self._side.midi), notes.find(f0, voiced), offset)
         if self._columns is not None:
             mixture = plot.of_file(self._src, *self._range)
             contour = np.where(voiced, f0, np.nan) if len(f0) else None
             title = Path(os.fspath(self._src)).name
-            plot.extraction(self._side.plot, mixture, self._columns, contour, title)
+            kind = Path(self._side.plot).suffix.lstrip(".").lower() or "png"
+            figure = plot.extraction(mixture, self._columns, contour, title)
+            figure.savefig(partial(self._side.plot), dpi=110, format=kind)
 
 
 def write_f0(path: StrPath, f0: np.ndarray, voiced: np.ndarray, offset: float = 0.0) -> None:
@@ -112,7 +123,7 @@ def write_f0(path: StrPath, f0: np.ndarray, voiced: np.ndarray, offset: float = 
 
     The columns are CREPE's, and `--f0` reads them back. Times count from the start of the file.
     """
-    with audio_write.replacing(path) as partial, open(partial, "w", newline="") as file:
+    with open(path, "w", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(["time", "frequency", "confidence"])
         for t, (hz, sung) in enumerate(zip(f0, voiced, strict=True)):
@@ -153,10 +164,7 @@ class Spool:
             "f0": (AUDIO.feature_size, np.dtype(np.float32)),
             "voiced": (AUDIO.feature_size + 1, np.dtype(bool)),
         }
-        with (
-            audio_write.replacing(path) as partial,
-            zipfile.ZipFile(partial, "w", zipfile.ZIP_DEFLATED, allowZip64=True) as archive,
-        ):
+        with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, allowZip64=True) as archive:
             for name, (columns, dtype) in fields.items():
                 width = () if isinstance(columns, int) else (columns.stop - columns.start,)
                 header = {

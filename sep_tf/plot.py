@@ -1,11 +1,10 @@
 """Pictures of an extraction (needs matplotlib). The songs may be long: only columns are kept."""
 
 import os
-from pathlib import Path
 
 import numpy as np
 
-from sep_tf import audio_io, audio_write
+from sep_tf import audio_io
 from sep_tf.config import AudioConfig
 from sep_tf.spectrogram import framed_magnitude
 
@@ -70,17 +69,17 @@ def of_file(path: StrPath, offset: float, duration: float | None) -> Columns:
     return columns
 
 
-def extraction(
-    path: StrPath, mixture: Columns, voice: Columns, f0: np.ndarray | None, title: str
-) -> None:
+def extraction(mixture: Columns, voice: Columns, f0: np.ndarray | None, title: str):
     """Draws the mixture with the singer's f0 over it, and the extracted voice below.
 
     Args:
-      path: picture to write; complete or not at all.
       mixture: what was heard.
       voice: what was extracted.
       f0: [T] Hz every 5 ms, NaN where nobody sings; None where it is not known.
       title: shown above.
+
+    Returns:
+      The matplotlib figure.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -104,8 +103,7 @@ def extraction(
         axes[0].legend(loc="upper right")
     axes[1].set_xlabel("time (s)")
     figure.suptitle(title.replace("$", r"\$"))
-    with audio_write.replacing(path) as partial:
-        figure.savefig(partial, dpi=110, format=Path(path).suffix.lstrip(".").lower() or "png")
+    return figure
 
 
 def show_spectrogram(axis, audio: np.ndarray):

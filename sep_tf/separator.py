@@ -187,9 +187,11 @@ class Separator:
     def stream(self, blocks: Iterable[np.ndarray], sample_rate: int) -> Iterator[np.ndarray]:
         """The dry voice of sound that is still arriving.
 
-        The voice comes 6 to 12 s late with the bundled model: chunks of 5 s with a second of
-        context, and segments that end where somebody pauses, at most 20 s after one another; as
-        many segments as there are cores are at work.
+        The voice comes after a chunk of 5.1 s, its context of 1.3 s (the bundled model's), and a
+        segment, which ends in a pause after about 5 s, or after 20 s without one. It is up to
+        11.5 s late where pauses are 2.5 s apart, for longer phrases 9 s more than they last, and
+        26.5 s at most, in a note that is held. System unet has no segments; a server has four
+        chunks at work, which adds their length.
 
         Args:
           blocks: float arrays [samples] or [samples, channels] of any lengths. Not
@@ -197,14 +199,15 @@ class Separator:
           sample_rate: Hz.
 
         Yields:
-          float32 [samples] at the same rate, in all as many samples as came in.
+          float32 [samples] at the same rate, in all as many samples as came in; of system unet in
+          the shape of the blocks.
 
         Raises:
           AudioError: as `analyse`, when the block in question arrives.
         """
         rate = check_rate(sample_rate)
         full = (checked(block) for block in blocks if np.size(block))
-        return self._voice(full, rate, rate)
+        return self._voice(full, rate, rate, live=True)
 
     def separate_file(
         self,
@@ -255,7 +258,7 @@ class Separator:
         channels = info.channels if self.system == "unet" else 1
         kind: dict[str, Any] = {"clip": clip, "encoding": encoding, "channels": channels}
         with contextlib.ExitStack() as stack:
-            # Entered first, these appear last, and only when all is well.
+            # All appear when all are finished; entered first, the voice is the last.
             writer = stack.enter_context(audio_write.VoiceWriter(dst, rate, **kind))
             band = None
             if accompaniment is not None:
@@ -270,6 +273,9 @@ class Separator:
                 kept.add_voice(block, rate)
             if not writer.frames:
                 raise AudioError(f"{src}: no samples to extract a voice from")
+            writer.finish()
+            if band is not None:
+                band.finish()
             kept.finish()
         elapsed = time.monotonic() - started
         seconds = writer.frames / rate
@@ -312,17 +318,21 @@ class Separator:
         offset: float = 0.0,
         progress: Callable[[float], None] | None = None,
         accompaniment: audio_write.VoiceWriter | None = None,
+        live: bool = False,
     ) -> Iterator[np.ndarray]:
         """Blocks at in_rate -> voice blocks at out_rate, in all as long as the input."""
         if self.system == "unet":
             return masking.voice(self.runtime, blocks, in_rate, out_rate, progress, accompaniment)
-        return self._sung(blocks, in_rate, out_rate, kept, offset, progress, accompaniment)
+        # Segments that are rendered beside the networks come later.
+        threads = 0 if live else _cores()
+        return self._sung(blocks, in_rate, out_rate, threads, kept, offset, progress, accompaniment)
 
     def _sung(
         self,
         blocks: Iterable[np.ndarray],
         in_rate: int,
         out_rate: int,
+        threads: int,
         kept: "outputs.Collector | None",
         offset: float,
         progress: Callable[[float], None] | None,
@@ -337,7 +347,7 @@ class Separator:
         up = audio_io.Resampler(AUDIO.sample_rate, out_rate)
         # The last frame reaches beyond the end: hold samples back until the length is known.
         sent = 0
-        with world.Synthesiser(AUDIO, _cores()) as synthesiser:
+        with world.Synthesiser(AUDIO, threads) as synthesiser:
             for features in analysis.features(
                 self.runtime, audio_io.resampled(mono, in_rate, AUDIO.sample_rate),
                 self._wishes, offset, progress,

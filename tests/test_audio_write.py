@@ -46,6 +46,22 @@ def test_the_length_of_blocks_changes_nothing(tmp_path, name):
     np.testing.assert_array_equal(once, many)
 
 
+@pytest.mark.parametrize("writer", [audio_io.Writer, audio_io.VoiceWriter])
+def test_a_finished_file_appears_at_the_end_of_the_block(tmp_path, writer):
+    path = tmp_path / "a.wav"
+    with writer(path, RATE) as out:
+        out.write(tone(10_000)[:, 0])
+        out.finish()
+        assert not path.exists()
+    assert audio_io.probe(path).frames == 10_000
+    path.unlink()
+    with pytest.raises(RuntimeError), writer(path, RATE) as out:
+        out.write(tone(10_000)[:, 0])
+        out.finish()
+        raise RuntimeError
+    assert os.listdir(tmp_path) == []
+
+
 @pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt, SystemExit])
 @pytest.mark.parametrize("writer", [audio_io.Writer, audio_io.VoiceWriter])
 def test_nothing_stays_after_an_error(tmp_path, writer, error):
@@ -132,9 +148,10 @@ import resource, signal, sys
 import numpy as np
 from sep_tf import audio_io, errors
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
+limit = int(sys.argv[1])
+resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
 for kind in (audio_io.Writer, audio_io.VoiceWriter):
-    for path in sys.argv[1:]:
+    for path in sys.argv[2:]:
         try:
             with kind(path, 48_000) as writer:
                 for _ in range(30):
@@ -145,16 +162,20 @@ for kind in (audio_io.Writer, audio_io.VoiceWriter):
 
 
 @pytest.mark.skipif(not hasattr(resource, "RLIMIT_FSIZE"), reason="no file size limit here")
-def test_a_full_disk_is_noticed(tmp_path):
-    names = ["a.wav", "a.flac", "a.ogg", "a.mp3"]
+@pytest.mark.parametrize("limit", [0, 50, 20_000])
+def test_a_full_disk_is_noticed(tmp_path, limit):
+    """Nothing may be written, a header, or a part; whichever it is, the format is not to blame."""
+    names = ["a.wav", "a.flac", "a.ogg", "a.mp3", "a.w64"]
     run = subprocess.run(
-        [sys.executable, "-O", "-c", _FULL_DISK, *(str(tmp_path / name) for name in names)],
+        [sys.executable, "-O", "-c", _FULL_DISK, str(limit), *(str(tmp_path / n) for n in names)],
         capture_output=True,
         text=True,
         cwd=os.path.dirname(os.path.dirname(os.path.abspath(__file__))),
     )
     lines = run.stdout.splitlines()
     assert [os.path.basename(line.split(":")[0]) for line in lines] == names * 2, run.stderr
+    for line in lines:
+        assert "cannot be written" in line or "not written completely" in line
     assert os.listdir(tmp_path) == []
 
 

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from sep_tf import audio_io, batch
+from sep_tf import audio_io, batch, runtimes
 from tests import harness
 
 pytest.importorskip("apache_beam", reason="apache_beam is not installed (extra [data])")
@@ -61,6 +61,50 @@ def test_a_catalogue(songs, capsys):
     assert changed == ["out/one.voice.wav"]
     assert capsys.readouterr().out.startswith("4 of 4 songs done, 2 of them before")
     assert len(table("out/report.csv")) == 4 and not table("out/failed.csv")
+
+
+def test_the_report_has_the_songs_of_earlier_runs(songs, capsys):
+    """With another pattern too; what failed is told of the run that tried it."""
+    for pattern, code in (("songs/o*", 0), ("songs/b*", 1), ("songs/d*/*.wav", 0)):
+        assert batch.run([pattern, "--output_dir=out/", "--workers=1"]) == code
+        capsys.readouterr()
+        failed = [row["input"] for row in table("out/failed.csv")]
+        assert failed == ["songs/bad.wav"] * code
+    with open("out/.rows/broken.json", "w") as file:
+        file.write("{")
+    soundfile.write("songs/deep/four.wav", harness.sung(0.3, 200.0), harness.RATE)
+    argv = ["songs/d*/[ft]*", "--output_dir=out", "--workers=1"]
+    for before in (0, 2):
+        assert batch.run(argv) == 0
+        assert capsys.readouterr().out.startswith(f"2 of 2 songs done, {before} of them before")
+        assert [row["input"] for row in table("out/report.csv")] == [
+            *("songs/deep/four.wav", "songs/deep/one.wav", "songs/deep/two.flac", "songs/one.wav")
+        ]
+
+
+def test_a_system_without_features(songs, capsys):
+    """Voices alone are written, in all channels, and found done the next time."""
+    audio = np.stack([harness.sung(0.4, 200.0), harness.band(0.4, 1)], axis=1)
+    soundfile.write("songs/stereo.wav", audio, harness.RATE)
+    argv = ["songs/[os]*", "--output_dir=out", "--workers=1", "--model=unet-lite"]
+    assert batch.run(argv) == 0
+    rows = table("out/report.csv")
+    assert [row["voiced_share"] for row in rows] == ["", ""]
+    shapes = [(audio_io.probe(row["output"]).channels, float(row["seconds"])) for row in rows]
+    assert shapes == [(1, 0.5), (2, 0.4)]
+    assert {path.name for path in Path("out").glob("*.*")} >= {"one.voice.wav", "stereo.voice.wav"}
+    assert not list(Path("out").rglob("*.npz"))
+    capsys.readouterr()
+    assert batch.run(argv) == 0
+    assert capsys.readouterr().out.startswith("2 of 2 songs done, 2 of them before")
+
+
+def test_a_worker_loads_the_model_once(songs, monkeypatch):
+    loaded, load = [], runtimes.load
+    monkeypatch.setattr(runtimes, "load", lambda *what: loaded.append(what) or load(*what))
+    assert batch.run(["songs/o*", "songs/**/[ot]*", "--output_dir=out", "--workers=1"]) == 0
+    # Once to see that it can be, once by the worker, which is in this process.
+    assert len(table("out/report.csv")) == 3 and len(loaded) == 2
 
 
 def test_names(songs):
@@ -123,6 +167,7 @@ def test_interrupted_and_run_again(songs, monkeypatch, number, code):
         (["songs/*.mp3", "--output_dir=out"], "songs/*.mp3: no audio file matches"),
         (["songs/o*", "more/o*", "--output_dir=out"], "would both be called one"),
         (["songs/*.wav", "--output_dir=out", "--model=nobody"], "unknown model 'nobody'"),
+        (["songs/*.wav", "--output_dir=out", "--model=unet-lite", "--f0=harvest"], "system unet"),
         (["songs/*.wav", "--output_dir=songs/one.wav"], "the folder cannot be made"),
         (["songs/*.wav", "--output_dir=out", "--runer=X"], "--runer"),
     ],

@@ -82,13 +82,18 @@ def test_folders_are_searched_and_mirrored(capfd):
     with open("in/notes.txt", "w") as file:
         file.write("no song")
     for _ in range(2):  # outputs of the first run are no songs for the second
-        assert cli.main(["extract", "in", "--output=out/", "--features_out=weights"]) == 1
-        assert "two inputs are called" in capfd.readouterr().err
-        assert cli.main(["extract", "in", "--output=out/"]) == 0
+        assert cli.main(["extract", "in", "--output=out/", "--features_out=features"]) == 0
         assert cli.main(["extract", "in"]) == 0
-    made = {name for name in all_files() if name.endswith(".voice.wav")} - {"in/old.voice.wav"}
+    assert capfd.readouterr().out.count("4 of 4 files done") == 4
+    made = {name for name in all_files() if name.endswith((".voice.wav", ".npz"))}
     names = ("a", "b/a", "c.wav", "c.ogg")
-    assert made == {f"{top}/{name}.voice.wav" for top in ("in", "out") for name in names}
+    voices = {f"{top}/{name}.voice.wav" for top in ("in", "out") for name in names}
+    assert made - {"in/old.voice.wav"} == voices | {f"features/{name}.npz" for name in names}
+    # What an earlier run has done does not change where the rest goes.
+    os.unlink("out/b/a.voice.wav")
+    argv = ["in", "--output=out/", "--existing=skip", "--features_out=new/"]
+    assert cli.main(["extract", *argv]) == 0
+    assert {name for name in all_files() if name.startswith("new/")} == {"new/b/a.npz"}
 
 
 def test_the_same_song_twice_is_one_song(capfd):

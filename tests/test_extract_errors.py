@@ -36,6 +36,8 @@ BAD_FILES = {
     "zero_length.wav": "holds no samples",
     "folder_without_audio": "holds no audio",
 }
+# The stand-in's file says nothing of its system.
+UNET = ("--system=unet", "--model=sin-lite")
 
 
 def fails(capfd, verb, *argv) -> str:
@@ -68,6 +70,8 @@ def test_bad_input(capfd, verb, kind):
         (["song.wav", "--runtime=onnx"], "unknown runtime 'onnx', expected one of: auto, litert"),
         (["song.wav", "--f0=crepe"], "unknown f0 source 'crepe', expected one of: model, harvest"),
         (["song.wav", "--f0=missing.csv"], "missing.csv: No such file"),
+        (["song.wav", "other.wav", "--f0=f0.csv"], "f0.csv: is the melody of one song"),
+        (["folder", "song.wav", "--f0=f0.csv"], "f0.csv: is the melody of one song"),
         (["song.wav", "--transpose=30"], "transpose must be within 24 semitones, not 30"),
         (["song.wav", "--formant=0"], "formant must be a ratio from 0.5 to 2, not 0"),
         (["song.wav", "--encoding=pcm8"], "unknown encoding 'pcm8', expected one of: pcm16"),
@@ -107,8 +111,12 @@ def test_bad_input(capfd, verb, kind):
         (["song.wav", "--output=out.mp3", "--output_rate=96000"], "cannot hold 1 channel"),
         (["song.wav", "--features_out=x.txt"], "expected a name that ends in .npz"),
         (["song.wav", "--features_out=no/x.npz"], "its folder does not exist"),
-        (["song.wav", "folder", "--features_out=x.npz"], "is not an existing folder"),
-        (["song.wav", "folder", "--features_out=weights"], "two inputs are called song"),
+        (["song.wav", "--features_out=missing/deep/"], "its parent does not exist"),
+        (["song.wav", "folder", "--features_out=x.npz"], "several inputs need a folder"),
+        (["folder", "--plot=x.svg"], "--plot=x.svg: several inputs need a folder"),
+        (["song.wav", "folder", "--features_out=weights"], "would both become weights/song"),
+        (["six.wav", *UNET, "--output=v.mp3"], "v.mp3: MP3 (MPEG_LAYER_III) cannot hold 6 channel"),
+        (["six.wav", "--accompaniment=b.mp3"], "b.mp3: MP3 (MPEG_LAYER_III) cannot hold 6 channel"),
         (["song.wav", "--report=no/report.json"], "its folder does not exist"),
         (["song.wav", "--report=song.wav"], "it would overwrite song.wav"),
         (["song.wav", "--report=song.voice.wav"], "it would overwrite song.voice.wav"),
@@ -118,7 +126,10 @@ def test_bad_input(capfd, verb, kind):
 )
 def test_bad_flags(capfd, monkeypatch, tmp_path, argv, words):
     song("other.wav")
+    song("six.wav", channels=6)
     song("folder/song.wav")
+    with open("f0.csv", "w") as file:
+        file.write("0,220\n0.01,220\n")
     os.symlink("song.wav", "link.wav")
     os.link("song.wav", "hard.wav")
 

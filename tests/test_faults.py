@@ -64,14 +64,14 @@ def all_files() -> set[str]:
 
 
 @pytest.mark.parametrize("more", [[], ["--features_out=f.npz", "--f0_out=f.csv"]])
-@pytest.mark.parametrize("output", ["v.wav", "v.flac"])
-def test_a_full_disk(output, more):
-    """A file may not grow beyond 300 kB: the system refuses as it does on a full disk."""
+@pytest.mark.parametrize("output, size", [("v.wav", 300_000), ("v.flac", 300_000), ("v.wav", 0)])
+def test_a_full_disk(output, size, more):
+    """A file may not grow beyond so many bytes: the system refuses as it does on a full disk."""
     write("song.wav", sung_song(8.0))
 
     def limit():
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-        resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, 300_000))
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
 
     run = subprocess.run(
         [*EXTRACT, "song.wav", f"--output={output}", *more],
@@ -211,6 +211,17 @@ def test_links(capfd):
     out, err = capfd.readouterr()
     assert "dangling.wav: No such file" in err and "1 of 2 files done" in out
     assert os.listdir("out") == ["song.voice.wav"]
+    # Linked folders are searched as others are, each real one once.
+    write("lib/cd1/one.wav", sung_song(0.2))
+    write("far/deep/two.wav", sung_song(0.2))
+    os.symlink("../far", "lib/cd2")
+    os.symlink("cd1", "lib/again")
+    os.symlink("../../lib", "far/deep/loop")
+    assert cli.main(["extract", "lib", "--output=mirror"]) == 0
+    assert {str(path) for path in Path("mirror").rglob("*.wav")} == {
+        "mirror/cd1/one.voice.wav",
+        "mirror/cd2/deep/two.voice.wav",
+    }
     # An output that is a link stays one, and what it points at is replaced.
     write("elsewhere/voice.flac", sung_song(0.1))
     os.symlink("elsewhere/voice.flac", "link.flac")

@@ -1,16 +1,22 @@
 """What is written beside the voice: notes, features, pictures, names."""
 
+import json
 import os
+import platform
+from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
 
-from sep_tf import audio_io, cli, notes, outputs, plot
+from sep_tf import audio_io, audio_write, cli, notes, outputs, plot, world
 from sep_tf.errors import SepTfError
 from tests import harness
 from tests.test_separator import fake, song  # noqa: F401
 from tests.test_world import note
+
+SONG = Path(__file__).parent.parent / "examples" / "sakura" / "mix.flac"
+WRITE = "sep_tf.audio_write.Writer.write"
 
 
 def melody(numbers, seconds=0.4, vibrato=0.4, rest=0.05) -> tuple[np.ndarray, np.ndarray]:
@@ -125,13 +131,137 @@ def test_names_existing_and_jobs(tmp_path, monkeypatch, capsys):
     assert "would both become out/a.wav" in capsys.readouterr().err
 
 
-def test_a_full_disk_leaves_nothing(fake, tmp_path, monkeypatch):  # noqa: F811
+# Flag -> its file, and what writes it.
+SIDE = {
+    "features_out": ("v.npz", "sep_tf.outputs.Spool.write"),
+    "f0_out": ("v.csv", "sep_tf.outputs.write_f0"),
+    "midi_out": ("v.mid", "sep_tf.notes.write_midi"),
+    "plot": ("v.png", "matplotlib.figure.Figure.savefig"),
+    "accompaniment": ("b.flac", None),
+    "voice": ("v.wav", None),
+}
+
+
+@pytest.mark.parametrize("failing", SIDE)
+def test_a_full_disk_leaves_nothing(fake, tmp_path, monkeypatch, failing):  # noqa: F811
+    """All files of a song appear, or none; what was there stays, and the error names the file."""
+    pytest.importorskip("matplotlib", reason="matplotlib is not installed (extra [plot])")
+    pytest.importorskip("pretty_midi", reason="pretty_midi is not installed (extra [midi])")
     soundfile.write(tmp_path / "song.wav", song(2.0), harness.RATE)
+    paths = {name: tmp_path / file for name, (file, _) in SIDE.items()}
+    wanted = paths[failing]
+    for path in paths.values():
+        path.write_bytes(b"before")
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    writing, full = audio_write.Writer.write, OSError(28, "No space left on device")
 
-    def full(*_):
-        raise OSError(28, "No space left on device")
+    def refuse(*_, **__):
+        raise full
 
-    monkeypatch.setattr(outputs, "write_f0", full)
-    with pytest.raises((SepTfError, OSError)):
-        fake().separate_file(tmp_path / "song.wav", tmp_path / "v.wav", f0_out=tmp_path / "v.csv")
-    assert os.listdir(tmp_path) == ["song.wav"]
+    def write(self, block):
+        if self.path == str(wanted):
+            raise SepTfError(f"{self.path}: {full}")
+        writing(self, block)
+
+    monkeypatch.setattr(*((SIDE[failing][1], refuse) if SIDE[failing][1] else (WRITE, write)))
+    with pytest.raises(SepTfError, match=f"{wanted.name}.*o space left on device"):
+        fake().separate_file(tmp_path / "song.wav", paths.pop("voice"), **paths)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+# The bundled models, through the program.
+
+
+def test_all_outputs_of_one_run(tmp_path, monkeypatch):
+    """Each file is read back, and they agree; so does every entry of the report."""
+    pretty_midi = pytest.importorskip("pretty_midi", reason="needs the extra [midi]")
+    image = pytest.importorskip("matplotlib.image", reason="needs the extra [plot]")
+    monkeypatch.chdir(tmp_path)
+    files = {"f0_out": "v.csv", "features_out": "v.npz", "midi_out": "v.mid", "plot": "v.png"}
+    files |= {"accompaniment": "band.wav", "output": "v.flac", "report": "r.json"}
+    argv = [f"--{name}={file}" for name, file in files.items()]
+    clip = ["--offset=4.0", "--duration=3.0", "--encoding=pcm24"]
+    assert cli.main(["extract", str(SONG), *clip, *argv]) == 0
+    assert set(os.listdir(".")) == set(files.values())
+
+    mixture = audio_io.probe(SONG)
+    for file, channels in (("v.flac", 1), ("band.wav", mixture.channels)):
+        info = audio_io.probe(file)
+        assert (info.subtype, info.channels) == ("PCM_24", channels)
+        assert (info.sample_rate, info.frames) == (mixture.sample_rate, 3 * mixture.sample_rate)
+    voice = soundfile.read("v.flac", dtype="int32")[0]
+    # 24 bits, and more than 16 of them in use.
+    assert not (voice & 0xFF).any() and (voice & 0xFF00).any()
+
+    features = np.load("v.npz")
+    f0, voiced = features["f0"], features["voiced"]
+    assert features["envelope"].shape == (601, 60) and features["aperiodicity"].shape == (601, 4)
+    time, hz, sung = np.genfromtxt("v.csv", delimiter=",", skip_header=1).T
+    np.testing.assert_allclose(time, 4.0 + np.arange(601) / 200, atol=1e-3)
+    np.testing.assert_array_equal(sung, voiced)
+    np.testing.assert_allclose(hz, np.where(voiced, f0, 0.0), atol=1e-3)
+    (melody,) = pretty_midi.PrettyMIDI("v.mid").instruments
+    assert melody.notes
+    for found in melody.notes:
+        held = (time >= found.start) & (time < found.end) & voiced
+        median = np.median(69 + 12 * np.log2(f0[held] / 440))
+        assert median == pytest.approx(found.pitch, abs=0.6)
+    assert image.imread("v.png").std() > 0.05
+
+    with open("r.json", encoding="utf-8") as file:
+        report = json.load(file)
+    (result,) = report.pop("results")
+    packages = report.pop("packages")
+    assert packages.pop("python") == platform.python_version()
+    assert packages.pop("numpy") == np.__version__
+    assert set(report.pop("flags").split()) == {*clip, *argv}
+    assert report == {
+        "version": cli.version_line(),
+        "model": "sin-lite",
+        "failures": [],
+        "skipped": [],
+    }
+    peak, elapsed = result.pop("peak"), result.pop("elapsed")
+    assert peak * result.pop("gain") == pytest.approx(np.abs(voice / 2**31).max(), abs=1e-6)
+    assert result.pop("real_time_factor") == pytest.approx(elapsed / 3.0) and elapsed > 0.0
+    assert result == {
+        "input": str(SONG),
+        "output": "v.flac",
+        "runtime": "litert",
+        "sample_rate": mixture.sample_rate,
+        "n_samples": 3 * mixture.sample_rate,
+        "seconds": 3.0,
+        "voiced_share": pytest.approx(voiced.mean()),
+    }
+
+
+def test_sung_on_a_melody_from_a_file(tmp_path, monkeypatch):
+    """At a pitch that is not the song's, and not where the file rests."""
+    monkeypatch.chdir(tmp_path)
+    soundfile.write("song.wav", harness.sung(1.5, 220.0) + harness.band(1.5, 1), harness.RATE)
+    rows = [f"{t / 100},{330 if t < 100 else 0}\n" for t in range(150)]
+    Path("f0.csv").write_text("".join(rows))
+    argv = ["--f0=f0.csv", "--output=v.wav", "--f0_out=back.csv"]
+    assert cli.main(["extract", "song.wav", *argv]) == 0
+    time, hz, sung = np.genfromtxt("back.csv", delimiter=",", skip_header=1).T
+    np.testing.assert_allclose(hz[sung == 1], 330.0, rtol=1e-4)
+    assert sung[20:180].mean() > 0.9 and not sung[time > 1.02].any()
+    voice = soundfile.read("v.wav")[0]
+    f0 = world.estimate_f0(voice)[20:180]
+    assert np.abs(1200 * np.log2(np.median(f0[f0 > 0]) / 330.0)) < 10
+
+
+@pytest.mark.parametrize("system", ["sin", "unet"])
+def test_six_channels(tmp_path, monkeypatch, system):
+    """The accompaniment has the song's channels, and so has the voice of unet."""
+    monkeypatch.chdir(tmp_path)
+    voice, gains = harness.sung(1.0, 220.0)[:, None], np.linspace(0.5, 1.0, 6)
+    mixture = voice * gains + np.stack([harness.band(1.0, side) for side in range(6)], axis=1)
+    soundfile.write("song.wav", mixture, harness.RATE, subtype="FLOAT")
+    argv = [f"--system={system}", "--output=v.wav", "--accompaniment=band.wav"]
+    assert cli.main(["extract", "song.wav", *argv, "--encoding=float", "--clip=none"]) == 0
+    voice, band = (soundfile.read(file, always_2d=True)[0] for file in ("v.wav", "band.wav"))
+    assert voice.shape == (len(mixture), 1 if system == "sin" else 6)
+    assert band.shape == mixture.shape and (band.std(axis=0) > 0.01).all()
+    if system == "unet":
+        np.testing.assert_allclose(voice + band, mixture, atol=1e-5)

@@ -2,8 +2,10 @@
 
 import concurrent.futures
 import dataclasses
+import re
 import subprocess
 import sys
+import threading
 import tracemalloc
 from pathlib import Path
 
@@ -13,11 +15,12 @@ import soundfile
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sep_tf import audio_io, framing, metrics, runtimes, separator, world
+from sep_tf import audio_io, framing, metrics, runtimes, separator, synthesis, world
 from sep_tf.errors import AudioError, ModelError, SepTfError
 from sep_tf.runtimes import ModelInfo
 
-SONG = Path(__file__).parent.parent / "examples" / "sakura"
+ROOT = Path(__file__).parent.parent
+SONG, DOCS = ROOT / "examples" / "sakura", ROOT / "docs"
 RATE = 32_000
 
 
@@ -69,6 +72,12 @@ def song(seconds: float, rate: int = RATE, seed: int = 0) -> np.ndarray:
     return (0.2 * tone * (np.sin(3 * t) > -0.5) + 0.01 * rng.standard_normal(n)).astype(np.float32)
 
 
+def notes(seconds: float, sung: float) -> np.ndarray:
+    """Tones of so many seconds with rests of 0.3 s between them."""
+    t = np.arange(round(seconds * RATE)) / RATE
+    return (0.3 * np.sin(2 * np.pi * 220.0 * t) * (t % (sung + 0.3) < sung)).astype(np.float32)
+
+
 @settings(deadline=None, max_examples=25)
 @given(
     n=st.integers(1, 9000),
@@ -106,13 +115,35 @@ def test_a_stream_is_the_voice_of_the_whole(fake, rate):
     np.testing.assert_allclose(voice, fake().separate(audio, rate), atol=1e-5)
 
 
-def test_a_stream_gives_voice_before_it_ends(fake):
-    blocks = iter([np.zeros(RATE, np.float32)] * 40)
-    stream = fake().stream(blocks, RATE)
-    while not len(next(stream)):
-        pass
-    # Segments of 5 s, one for each core and one more.
-    assert 15 < len(list(blocks)) < 36
+@pytest.mark.parametrize("sung, segment", [(40.0, 20.0), (6.0, 8.5), (2.2, 5.0)])
+def test_how_late_a_stream_is(fake, sung, segment):
+    """A chunk, its context and a segment, at every yield: for a held note, and with pauses."""
+    made, audio = fake(1024), notes(40.0, sung)
+    heard, late, voice = 0, [], 0
+
+    def blocks():
+        nonlocal heard
+        for block in np.split(audio, 400):
+            heard += len(block)
+            yield block
+
+    for part in made.stream(blocks(), RATE):
+        if len(part):
+            late.append((heard - voice) / RATE)
+        voice += len(part)
+    assert voice == len(audio) and made.analyse(audio, RATE).voiced.mean() > 0.8
+    info = made.runtime.info
+    chunk = (info.chunk_frames + info.context) / 200
+    assert chunk < max(late) < chunk + segment + 0.2, late
+
+
+def test_what_is_said_of_how_late_a_stream_is_holds_for_the_bundled_model():
+    info = runtimes.describe("sin-lite")
+    chunk = (info.chunk_frames + info.context) / 200
+    for text in (separator.Separator.stream.__doc__, (DOCS / "edge.md").read_text("utf-8")):
+        said = re.findall(r"([\d.]+)\s+s\b", text)
+        for seconds in (chunk + 2.5, chunk + 5, chunk + 20):
+            assert any(0 <= float(number) - seconds <= 0.2 for number in said), (seconds, said)
 
 
 def test_a_stream_ends_where_its_sound_is_broken(fake):
@@ -235,6 +266,59 @@ def test_harvest_replaces_the_networks_pitch(fake):
     audio = sum(0.1 / h * np.sin(2 * np.pi * 233.0 * h * t) for h in range(1, 12))
     f0 = made.analyse(audio, RATE).f0[20:180]
     assert np.abs(f0 / 233.0 - 1.0).max() < 0.01
+
+
+def test_a_model_is_opened_at_first_use_and_once(monkeypatch):
+    opened = []
+    monkeypatch.setattr(
+        runtimes, "open_model", lambda *what: opened.append(what) or SpectralRuntime()
+    )
+    made = [separator.Separator() for _ in range(2)]
+    assert not opened
+    for _ in range(2):
+        made[0].analyse(song(0.5), RATE)
+    assert len(opened) == 1
+    made[1].load()
+    assert len(opened) == 2
+
+
+@pytest.mark.parametrize(
+    "absent, expected",
+    [((), "litert"), (("ai_edge_litert",), "keras"), (("ai_edge_litert", "tensorflow"), "keras")],
+)
+def test_auto_is_the_first_that_is_installed(monkeypatch, absent, expected):
+    monkeypatch.setattr(
+        runtimes.importlib.util, "find_spec", lambda name: None if name in absent else name
+    )
+    name, path = runtimes.find("sin-lite", "auto")
+    assert name == expected and path.name.endswith(runtimes.RUNTIMES[expected].ending)
+
+
+def test_auto_without_any_names_what_to_install(monkeypatch):
+    monkeypatch.setattr(runtimes.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(ModelError, match="runtime litert needs the package ai_edge_litert"):
+        separator.Separator()
+
+
+def test_synthesis_and_networks_overlap(fake, monkeypatch):
+    """The network goes on with later chunks while the first segment is rendered."""
+    made, called, seen = fake(), threading.Event(), []
+    network, render = SpectralRuntime.__call__, synthesis._render
+
+    def call(self, inputs):
+        called.set()
+        return network(self, inputs)
+
+    def render_first_during_a_call(*args):
+        if not seen:
+            called.clear()
+            seen.append(called.wait(10.0))
+        return render(*args)
+
+    monkeypatch.setattr(SpectralRuntime, "__call__", call)
+    monkeypatch.setattr(synthesis, "_render", render_first_during_a_call)
+    made.separate(notes(12.0, 2.2), RATE)
+    assert seen == [True]
 
 
 # The bundled weights.
