@@ -106,9 +106,13 @@ def test_a_folder_that_is_something_else(name, run_on, tmp_path, capsys):
     assert str(tmp_path / "root") in harness.one_line_error(fail, [], capsys)
     module = importlib.import_module(f"tfrecords.corpora.{name}")
     assert "no --root given" in harness.one_line_error(module.run, [], capsys)
+    # The help says what the module does.
+    assert module.run(["--help"]) == 0
+    said = capsys.readouterr().out
+    assert "--exclude_singers" in said and module.__doc__.strip() in said
     for heading in ("Get it:", "Licence:"):
-        assert name in ("lists", "folder") or heading in module.__doc__
-    assert "Layout" in module.__doc__
+        assert name in ("lists", "folder") or heading in said
+    assert "Layout" in said
 
 
 needs_ffmpeg = pytest.mark.skipif(
@@ -200,10 +204,26 @@ def test_compressed_stems_without_ffmpeg(run_on, tmp_path, capsys, monkeypatch):
     assert str(path) in line and "need ffmpeg" in line
 
 
-def test_musdb_keeps_its_own_test_split(run_on, tmp_path):
+def test_musdb_keeps_its_own_test_split(run_on, tmp_path, capsys):
+    """Whatever the shares; and an artist of it is not for training."""
     TREES["musdb18"].make(tmp_path / "root")
-    _, rows = run_on("musdb18", "--test=0")
+    for song in ("A - Four", "C - Five", "D - Six", "E - Seven"):
+        for stem in ("mixture", "drums", "bass", "other", "vocals"):
+            wav(tmp_path / f"root/train/{song}/{stem}.wav", channels=2, rate=44_100)
+    _, rows = run_on("musdb18")
     assert {song for song, row in rows.items() if row.split == "test"} == {"musdb18/D - Three"}
+    assert len(rows) == 6 and "musdb18/D - Six" not in rows
+    assert "1 recordings left out: test or" in capsys.readouterr().err
+
+
+def test_nus48e_splits_share_no_song(run_on, tmp_path):
+    for number, singer in enumerate(("ADIZ", "JLEE", "KENN", "MCUR", "MPOL")):
+        for song in range(number, number + 4):
+            wav(tmp_path / f"root/{singer}/sing/{song:02d}.wav")
+    _, rows = run_on("nus48e")
+    places = {(song.split("/")[-1], row.split) for song, row in rows.items()}
+    assert len(places) == len({song for song, _ in places}) > 4
+    assert {"train", "test", "validation_unseen"} <= {split for _, split in places}
 
 
 def test_the_backing_is_the_sum_of_the_other_stems(run_on, tmp_path):

@@ -6,6 +6,7 @@ import shutil
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from sep_tf import train
 from sep_tf.errors import DataError
@@ -39,6 +40,21 @@ def test_a_truncated_shard_is_named(damaged, options, missing):
         assert str(shard) in str(error.value)
     with pytest.raises(DataError, match="truncated"):
         dataset.phrases(damaged, options)
+
+
+@pytest.mark.parametrize("family", ["train", "train_backing"])
+def test_a_shard_of_another_schema_is_named(damaged, options, family):
+    """Before the first batch: in the stream of all records nobody knows where one is from."""
+    shard = max(damaged.glob(f"{family}-*"))
+    stored = [tf.train.Example.FromString(r.numpy()) for r in tf.data.TFRecordDataset(str(shard))]
+    stored[0].features.feature.pop("f0")
+    with tf.io.TFRecordWriter(str(shard)) as writer:
+        for example in stored:
+            writer.write(example.SerializeToString())
+    with pytest.raises(DataError) as error:
+        dataset.phrases(damaged, options)
+    assert str(damaged) in str(error.value) and f"of {shard.name}: " in str(error.value)
+    assert "f0 (data type: string) is required" in str(error.value)
 
 
 def test_a_shard_that_is_gone(damaged, options):
@@ -141,7 +157,9 @@ def test_programs_say_in_one_line_what_is_wrong_and_where(damage, damaged, tmp_p
     path, words = damage(damaged)
     argv = ["--stage=autovc", "--preset=tiny", "--steps=1", "--batch_size=2", "--phrase_frames=32"]
     argv += [f"--data_dir={damaged}", f"--model_dir={tmp_path / 'model'}"]
-    line = harness.one_line_error(train.run, argv, capsys)
+    # What training is about to do may have been said already.
+    assert train.run(argv) == 1
+    (line,) = capsys.readouterr().err.splitlines()
     assert str(path) in line and words in line
     line = harness.one_line_error(inspect.run, [str(damaged), "--check"], capsys)
     assert str(path) in line

@@ -1,6 +1,7 @@
 """`sep-tf inspect`: its figures are the corpus', its checks find faults, its audio is right."""
 
 import dataclasses
+import pathlib
 import shutil
 
 import numpy as np
@@ -11,7 +12,7 @@ import tensorflow as tf
 from sep_tf import world
 from tests import harness
 from tests.conftest import VOICES
-from tfrecords import check, inspect, schema, songs
+from tfrecords import check, dataset, inspect, schema, songs
 
 
 @pytest.fixture
@@ -74,8 +75,9 @@ def put(name, value, number=0):
 def shard_with(folder, song):
     index = schema.DatasetIndex.load(folder)
     number = schema.shard_of(song, 2)
-    found = [p for p in check.shards(folder) if schema.parse_shard_name(p.name)[1] == number]
-    for path in found:
+    for path in map(pathlib.Path, dataset.shard_files(folder)):
+        if schema.parse_shard_name(path.name)[1] != number:
+            continue
         for record in check.records(path):
             if index.songs[record.values["song_index"]] == song:
                 return path, record.number
@@ -127,6 +129,45 @@ def test_every_fault_is_found_and_placed(copy, capsys, field, value, words):
     assert words in line and f"{path} record " in line
 
 
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda feature: feature.pop("f0"), "f0 (data type: string) is required"),
+        (lambda feature: feature["singer"].float_list.value.append(1.0), "Key: singer."),
+    ],
+)
+def test_a_record_of_another_schema(copy, capsys, change, words):
+    path, number = shard_with(copy, "ann-short")
+    rewrite(path, lambda parsed: change(parsed[number].features.feature))
+    for argv in ([str(copy)], [str(copy), "--check"]):
+        line = harness.one_line_error(inspect.run, argv, capsys)
+        assert words in line and f"{path} record {number} is damaged: " in line
+        assert "{{" not in line
+
+
+def test_records_on_another_file_system(corpus, tmp_path, capsys):
+    """The same figures and examples, from a folder and from one whose name is a pattern."""
+    local = shutil.copytree(corpus.records, tmp_path / "records [1]")
+    for path in local.iterdir():
+        with tf.io.gfile.GFile(f"ram://inspected/records/{path.name}", "wb") as file:
+            file.write(path.read_bytes())
+    said = {}
+    for number, folder in enumerate((str(local), "ram://inspected/records")):
+        argv = [folder, "--check", "--examples=1", f"--output_dir={tmp_path / str(number)}"]
+        assert inspect.run([*argv, "--seconds=0.5"]) == 0
+        said[folder] = capsys.readouterr().out.replace(folder, "").splitlines()[:-1]
+        assert len(list((tmp_path / str(number)).iterdir())) == 4
+    assert said[str(local)] == said["ram://inspected/records"]
+    for path, words in (("ram://nowhere", "is no data set"), ("ram://inspected", "is no data set")):
+        assert f"{path} {words}" in harness.one_line_error(inspect.run, [path], capsys)
+    shard = "ram://inspected/records/train-00000-of-00002.tfrecord"
+    tf.io.gfile.remove(shard)
+    with tf.io.gfile.GFile(shard, "wb") as file:
+        file.write(b"no records at all")
+    line = harness.one_line_error(inspect.run, ["ram://inspected/records", "--check"], capsys)
+    assert f"{shard} record 0 is damaged" in line
+
+
 def test_a_song_in_two_splits(copy, capsys):
     index = schema.DatasetIndex.load(copy)
     path, number = shard_with(copy, "ann-short")
@@ -174,7 +215,7 @@ def capsys_error(argv, capsys):
 
 
 def test_songs_out_of_order(corpus, copy, capsys):
-    paths = [p for p in check.shards(copy) if len(list(check.records(p))) > 1]
+    paths = [p for p in dataset.shard_files(copy) if len(list(check.records(p))) > 1]
     path = next(p for p in paths if len({r.values["song_index"] for r in check.records(p)}) > 1)
     rewrite(path, lambda parsed: parsed.reverse())
     line = harness.one_line_error(inspect.run, [str(copy), "--check"], capsys)

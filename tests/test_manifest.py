@@ -4,6 +4,7 @@ import dataclasses
 from pathlib import Path
 
 import pytest
+import tensorflow as tf
 
 from sep_tf.errors import DataError
 from tests import corpus_trees, harness
@@ -115,8 +116,28 @@ def test_files_that_are_no_manifest(tmp_path, content, words):
 
 
 def test_missing_manifest(tmp_path):
-    with pytest.raises(DataError, match="does not exist"):
-        manifest.read_manifest(tmp_path / "none.csv")
+    for path in (tmp_path / "none.csv", tmp_path, "ram://nowhere/none.csv"):
+        with pytest.raises(DataError, match=f"manifest {path} does not exist"):
+            manifest.read_manifest(path)
+    # A file system that this TensorFlow does not know.
+    with pytest.raises(DataError, match="nosuch://bucket/m.csv: File system scheme 'nosuch'"):
+        manifest.read_manifest("nosuch://bucket/m.csv")
+
+
+def test_a_manifest_on_another_file_system():
+    """Its paths are relative to it, too."""
+    path = "ram://lists/deep/m.csv"
+    with tf.io.gfile.GFile(path, "wb") as file:
+        file.write(b"\xef\xbb\xbf" + (HEADER + "a,s,../v.wav,/abs/b.wav,train,,,\r\n").encode())
+    for name in (path, Path(path)):
+        (row,) = manifest.read_manifest(name)
+        assert manifest.location(row.vocals) == "ram://lists/deep/../v.wav"
+        assert row.backing == Path("/abs/b.wav")
+    path = "ram://lists/odd.csv"
+    with tf.io.gfile.GFile(path, "w") as file:
+        file.write(HEADER + "a,s,v.wav,,nowhere,,,\n")
+    with pytest.raises(DataError, match=f"manifest {path} line 2: unknown split"):
+        manifest.read_manifest(path)
 
 
 @pytest.fixture

@@ -36,14 +36,41 @@ def test_splits_take_their_shares():
     assert counts == [144 + 16, 16 + 2, 20, 20 + 2]
 
 
-def test_groups_are_not_parted_among_known_singers():
+def parts_of(tracks: list[Track], split_of: dict[str, str]) -> dict[str, list[Track]]:
+    """Voices of each split."""
+    voices = [track for track in tracks if track.vocals and track.song_id in split_of]
+    return {s: [t for t in voices if split_of[t.song_id] == s] for s in manifest.SPLITS}
+
+
+def assert_no_song_is_shared(parts: dict[str, list[Track]]) -> None:
+    """A song is what corpora name, whoever sings it."""
+    places = {(track.group, split) for split, part in parts.items() for track in part}
+    groups = [group for group, _ in places if group]
+    assert len(groups) == len(set(groups)), sorted(places)
+
+
+def test_a_song_that_several_sing_is_in_one_split():
+    """As in NUS-48E: 12 singers, 20 songs; what is sung in test as well is left out."""
     tracks = songs(12, 4, groups=20)
     split_of = splits.assign(tracks, Options(validation=0.3))
-    known = {"train": set(), "validation": set()}
-    for track in tracks:
-        if track.vocals and split_of[track.song_id] in known:
-            known[split_of[track.song_id]].add(track.group)
-    assert known["train"] and known["validation"] and not known["train"] & known["validation"]
+    parts = parts_of(tracks, split_of)
+    assert all(parts.values())
+    assert_no_song_is_shared(parts)
+    held = {track.group for track in parts["test"] + parts["validation_unseen"]}
+    left_out = [track for track in tracks if track.song_id not in split_of]
+    assert left_out and {track.group for track in left_out} <= held
+    # Nobody is left out where nobody else sings the songs.
+    assert len(splits.assign(songs(12, 4), Options())) == 12 * 4 + 20
+
+
+def test_singers_who_all_sing_the_same_songs():
+    """None of them can be spared: test takes songs, and train keeps others."""
+    tracks = songs(5, 6, groups=6)
+    split_of = splits.assign(tracks, Options())
+    assert len(split_of) == len(tracks)
+    parts = parts_of(tracks, split_of)
+    assert_no_song_is_shared(parts)
+    assert parts["train"] and parts["test"] and not parts["validation_unseen"]
 
 
 @given(
@@ -54,21 +81,21 @@ def test_groups_are_not_parted_among_known_singers():
     seed=st.integers(0, 1000),
 )
 def test_no_two_splits_share_a_song(singers, each, groups, shares, seed):
-    """Every track has one split, nobody in test or validation_unseen is heard in training."""
+    """Nobody in test or validation_unseen is heard in training, and no song of theirs is."""
     tracks = songs(singers, each, groups)
     split_of = splits.assign(tracks, Options(seed, *shares))
-    assert set(split_of) == {track.song_id for track in tracks}
     assert set(split_of.values()) <= set(manifest.SPLITS)
-    parts = {
-        split: [t for t in tracks if t.vocals and split_of[t.song_id] == split]
-        for split in manifest.SPLITS
-    }
+    parts = parts_of(tracks, split_of)
+    assert parts["train"]
+    assert_no_song_is_shared(parts)
     known = {t.singer for t in parts["train"] + parts["validation"]}
+    assert {t.singer for t in parts["validation"]} <= {t.singer for t in parts["train"]}
     assert not known & {t.singer for t in parts["validation_unseen"]}
-    if singers >= 3:
+    # So few singers for test that they cannot sing everybody's songs.
+    if singers >= 3 and not 0 < groups <= each * max(1, round(shares[2] * singers)):
         assert not known & {t.singer for t in parts["test"]}
-    groups_of = {split: {t.group for t in part if t.group} for split, part in parts.items()}
-    assert not groups_of["train"] & groups_of["validation"]
+    held = {t.group for t in parts["test"] + parts["validation_unseen"]}
+    assert all(t.song_id in split_of or (t.group and t.group in held) for t in tracks)
 
 
 @pytest.mark.parametrize(("singers", "each"), [(1, 20), (2, 3), (3, 1), (1, 1), (8, 2)])
@@ -85,10 +112,22 @@ def test_every_known_singer_is_in_train(singers, each):
         assert found["test"] and found["validation"]
 
 
-def test_given_splits_and_shares_of_nothing():
-    tracks = songs(5, 5) + [Track("given", "s1", "v.wav", split="test")]
-    split_of = splits.assign(tracks, Options(validation=0.0, unseen=0.0, test=0.0))
-    assert split_of.pop("given") == "test" and set(split_of.values()) == {"train"}
+def test_shares_of_nothing():
+    split_of = splits.assign(songs(5, 5), Options(validation=0.0, unseen=0.0, test=0.0))
+    assert len(split_of) == 5 * 5 + 20 and set(split_of.values()) == {"train"}
+
+
+@pytest.mark.parametrize("singers", [2, 8])
+def test_a_test_split_that_the_corpus_gives_is_the_only_one(singers):
+    """No other voice or music is drawn into it, and its singers are in no other."""
+    given = [Track(name, name, "v.wav", split="test") for name in ("s1", "nobody else")]
+    tracks = songs(singers, 5) + given
+    split_of = splits.assign(tracks, Options())
+    assert {song for song, split in split_of.items() if split == "test"} == {"s1", "nobody else"}
+    assert {t.singer for t in tracks if t.song_id not in split_of} == {"s1"}
+    parts = parts_of(tracks, split_of)
+    assert {t.singer for t in parts["test"]} == {"s1", "nobody else"}
+    assert bool(parts["validation_unseen"]) == (singers == 8) and parts["validation"]
 
 
 _DRAW = """

@@ -8,11 +8,13 @@ the voices (with their own backing where the row has one) and `train_backing-*` 
 voices are paired with. What is built does not depend on how many workers build it.
 """
 
+import contextlib
 import csv
+import dataclasses
 import io
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from absl import flags
@@ -30,20 +32,37 @@ PROGRAM = cli.Program(
     passes_flags_on=True,
 )
 FLAGS = PROGRAM.flags
-flags.DEFINE_string("manifest", None, "CSV, one row a song.", flag_values=FLAGS)
-flags.DEFINE_string("output_dir", None, "Folder to make.", flag_values=FLAGS)
-flags.DEFINE_integer("num_shards", 8, "Shards a family.", lower_bound=1, flag_values=FLAGS)
+flags.DEFINE_string(
+    "manifest",
+    None,
+    "CSV, one row a song: song_id, singer, vocals, backing, split (docs/data.md).",
+    flag_values=FLAGS,
+)
+flags.DEFINE_string(
+    "output_dir", None, "Folder to make; one that is there must be empty.", flag_values=FLAGS
+)
+flags.DEFINE_integer(
+    "num_shards",
+    8,
+    "Files a family: each split has its voices (train-*) and its music (train_backing-*).",
+    lower_bound=1,
+    flag_values=FLAGS,
+)
 flags.DEFINE_string(
     "cache_dir",
     None,
-    "Folder that keeps analyses between builds; default: one beside output_dir, until it is built.",
+    "Folder that keeps analyses between builds; default: OUTPUT_DIR.cache, removed when the "
+    "records are complete.",
     flag_values=FLAGS,
 )
 flags.DEFINE_integer(
     "workers", None, "Processes; default: all cores.", lower_bound=1, flag_values=FLAGS
 )
 flags.DEFINE_bool(
-    "skip_bad", False, "Build without songs that fail; each is listed.", flag_values=FLAGS
+    "skip_bad",
+    False,
+    "Build without songs that fail; OUTPUT_DIR.failed.csv lists them.",
+    flag_values=FLAGS,
 )
 flags.DEFINE_integer(
     "sung_again",
@@ -69,11 +88,13 @@ _VERSION_WORK = 0.3
 
 def check_splits(rows: list[manifest.Row]) -> None:
     """Raises DataError when splits share a recording, or unseen singers are not unseen."""
-    split_of: dict[Path, str] = {}
+    split_of: dict[Path | str, str] = {}
     for row in rows:
-        for path in (row.vocals, row.backing):
-            if path is not None and split_of.setdefault(path, row.split) != row.split:
-                raise DataError(f"{path} is in two splits: {split_of[path]} and {row.split}")
+        for path in filter(None, (row.vocals, row.backing)):
+            # Links are the recording they lead to.
+            file = path if manifest.is_remote(path) else os.path.realpath(path)
+            if split_of.setdefault(file, row.split) != row.split:
+                raise DataError(f"{path} is in two splits: {split_of[file]} and {row.split}")
     known = {row.singer for row in rows if row.vocals and row.split == "train" and row.singer}
     for row in rows:
         if row.vocals and row.split == "validation_unseen" and row.singer in known:
@@ -115,7 +136,8 @@ def build(
 
     files = tf.io.gfile
     check_splits(rows)
-    output_dir = manifest.location(output_dir).rstrip("/")
+    rows = [_absolute(row) for row in rows]
+    output_dir = manifest.location(manifest.absolute(output_dir))
     there = files.exists(output_dir)
     if there and files.listdir(output_dir):
         raise DataError(f"{output_dir} is not empty; choose another --output_dir")
@@ -131,7 +153,8 @@ def build(
     _remove(partial, letters)
     files.makedirs(f"{partial}/songs")
     try:
-        plan = pipeline.Plan(partial, cache_dir and manifest.location(cache_dir))
+        cache_dir = cache_dir and manifest.location(manifest.absolute(cache_dir))
+        plan = pipeline.Plan(partial, cache_dir)
         number = {singer: i for i, singer in enumerate(singers)}
         elements = [
             pipeline.song_element(
@@ -159,6 +182,13 @@ def build(
             error.add_note(f"{partial} could not be removed: {left.message}")
         raise
     return index
+
+
+def _absolute(row: manifest.Row) -> manifest.Row:
+    """The row for workers, who may be at work in another folder."""
+    paths = {"vocals": row.vocals, "backing": row.backing}
+    paths = {name: path and manifest.absolute(path) for name, path in paths.items()}
+    return dataclasses.replace(row, **paths)
 
 
 def _finished(folder: str) -> list[int] | None:
@@ -203,8 +233,12 @@ def _index(
 
 
 def _write_letters(path: str, failed: list[tuple[str, str]]) -> None:
+    import tensorflow as tf
+
     from tfrecords import songs
 
+    # Missing files are listed before anything else is written.
+    tf.io.gfile.makedirs(os.path.dirname(path) or ".")
     text = io.StringIO()
     csv.writer(text).writerows([("song_id", "error"), *failed])
     songs.write_whole(path, text.getvalue().encode())
@@ -260,40 +294,36 @@ def _remove(*paths: str) -> None:
 def main(args: list[str]) -> int:
     """Checks flags and files, builds, says what was built."""
     PROGRAM.require([], "manifest", "output_dir")
+    if manifest.is_remote(FLAGS.manifest):
+        cli.import_tensorflow()
     rows = manifest.read_manifest(FLAGS.manifest)
+    letters = f"{FLAGS.output_dir.rstrip('/')}.failed.csv"
     if not FLAGS.skip_bad:
-        _check_audio(rows)
+        _check_audio(rows, letters)
     if FLAGS.with_effects:
         cli.require_packages("audiomentations")
     cli.import_tensorflow()
     with cli.quiet_native_log():
         from tfrecords import engine
     engine.check_flags(args, FLAGS)
-    import tensorflow as tf
-
     # Without a folder for good, analyses are kept until they are in the records.
     cache_dir = FLAGS.cache_dir or f"{FLAGS.output_dir.rstrip('/')}.cache"
-    try:
-        with progress.Reporter(PROGRAM.note) as report:
-            index = build(
-                rows,
-                FLAGS.output_dir,
-                FLAGS.num_shards,
-                cache_dir,
-                FLAGS.workers,
-                report,
-                FLAGS.skip_bad,
-                args,
-                FLAGS.sung_again,
-                FLAGS.with_effects,
-            )
+    with _file_errors(), progress.Reporter(PROGRAM.note) as report:
+        index = build(
+            rows,
+            FLAGS.output_dir,
+            FLAGS.num_shards,
+            cache_dir,
+            FLAGS.workers,
+            report,
+            FLAGS.skip_bad,
+            args,
+            FLAGS.sung_again,
+            FLAGS.with_effects,
+        )
         if not FLAGS.cache_dir:
             _remove(cache_dir)
-    except tf.errors.OpError as error:
-        # What file systems say through TensorFlow is no OSError.
-        raise DataError(f"{FLAGS.output_dir}: {error.message.splitlines()[0]}") from error
     if index.failed:
-        letters = f"{FLAGS.output_dir.rstrip('/')}.failed.csv"
         PROGRAM.note(f"{len(index.failed)} songs failed and were left out, see {letters}")
     counts = ", ".join(f"{name} {count}" for name, count in index.counts.items())
     kept = len(index.songs) - len(index.failed)
@@ -301,12 +331,32 @@ def main(args: list[str]) -> int:
     return 0
 
 
-def _check_audio(rows: list[manifest.Row]) -> None:
-    """Raises DataError when audio files of this machine are missing."""
-    paths = [p for row in rows for p in (row.vocals, row.backing) if p]
-    missing = [p for p in paths if not manifest.is_remote(p) and not p.is_file()]
+@contextlib.contextmanager
+def _file_errors() -> Iterator[None]:
+    """What file systems say through TensorFlow is no OSError: it becomes DataError."""
+    import tensorflow as tf
+
+    try:
+        yield
+    except tf.errors.OpError as error:
+        raise DataError(f"{FLAGS.output_dir}: {error.message}") from error
+
+
+def _check_audio(rows: list[manifest.Row], letters: str) -> None:
+    """Raises DataError when audio files of this machine are missing, once `letters` lists them."""
+    missing = [
+        (row.song_id, path)
+        for row in rows
+        for path in (row.vocals, row.backing)
+        if path and not manifest.is_remote(path) and not path.is_file()
+    ]
     if missing:
-        raise DataError(f"{len(missing)} audio files are missing, the first is {missing[0]}")
+        cli.import_tensorflow()
+        with _file_errors():
+            _write_letters(letters, [(song, f"{path} does not exist") for song, path in missing])
+        raise DataError(
+            f"{len(missing)} audio files are missing, the first is {missing[0][1]}; see {letters}"
+        )
 
 
 def run(argv: list[str] | None = None) -> int:

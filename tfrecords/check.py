@@ -1,6 +1,7 @@
 """Whether every record of a data set holds what its schema says (DESIGN: Files)."""
 
 import dataclasses
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -24,7 +25,7 @@ class Record:
       values: the fields as stored.
     """
 
-    path: Path
+    path: str
     number: int
     values: dict[str, int | float | bytes]
 
@@ -43,15 +44,10 @@ class Record:
         return found / np.float32(32767.0) if kind == np.dtype("<i2") else found
 
 
-def shards(folder: Path) -> list[Path]:
-    """All shards of a data set, sorted."""
-    return sorted(folder.glob("*-of-*.tfrecord"))
-
-
-def records(path: Path) -> Iterator[Record]:
+def records(path: Path | str) -> Iterator[Record]:
     """The records of one shard; raises DataError that names it when it cannot be read."""
     for number, parsed in enumerate(dataset.shard_examples(path)):
-        yield Record(path, number, {name: value.numpy() for name, value in parsed.items()})
+        yield Record(str(path), number, {name: value.numpy() for name, value in parsed.items()})
 
 
 class Checker:
@@ -67,7 +63,7 @@ class Checker:
         self._counts: dict[str, int] = {}
         # song -> (split, singer) of its first record.
         self._songs: dict[int, tuple[str, int]] = {}
-        self._last: dict[Path, int] = {}
+        self._last: dict[str, int] = {}
 
     def check(self, record: Record) -> None:
         """Raises DataError that names shard, record and song unless all is as it should be."""
@@ -80,7 +76,7 @@ class Checker:
             name = f" (song '{self._index.songs[song]}')" if known else ""
             raise DataError(f"{record.path} record {record.number}{name}: {error}") from error
 
-    def finish(self, folder: Path) -> None:
+    def finish(self, folder: Path | str) -> None:
         """Raises DataError unless the data set holds the records that dataset.json counts."""
         found = dict(sorted(self._counts.items()))
         if found != self._index.counts:
@@ -122,7 +118,7 @@ class Checker:
     def _check_place(self, record: Record) -> None:
         index, values = self._index, record.values
         song, singer = values["song_index"], values["singer"]
-        family, number, total = schema.parse_shard_name(record.path.name)
+        family, number, total = schema.parse_shard_name(os.path.basename(record.path))
         if not 0 <= song < len(index.songs):
             raise DataError(f"song {song}, but there are {len(index.songs)}")
         if not -1 <= singer < len(index.singers):

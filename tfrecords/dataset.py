@@ -7,6 +7,9 @@ but a worker's share of each, are passed over without being decoded.
 """
 
 import dataclasses
+import fnmatch
+import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -63,20 +66,23 @@ def parse(serialised: tf.Tensor) -> dict[str, tf.Tensor]:
     return tf.io.parse_example(serialised, spec)
 
 
-def shard_files(folder: Path | str, family: str) -> list[str]:
-    """Paths of a family's shards, sorted; raises DataError when there are none."""
+def shard_files(folder: Path | str, family: str = "") -> list[str]:
+    """Paths of a family's shards, or of all, sorted; raises DataError when there are none."""
     folder = manifest.location(folder)
-    files = sorted(tf.io.gfile.glob(f"{folder}/{family}-*-of-*.tfrecord"))
-    if not files:
-        raise DataError(f"{folder} has no '{family}' records")
-    return files
+    # Listed, because the folder's own name may hold what a pattern understands.
+    names = tf.io.gfile.listdir(folder) if tf.io.gfile.isdir(folder) else []
+    found = sorted(fnmatch.filter(names, f"{family or '*'}-*-of-*.tfrecord"))
+    if not found:
+        wanted = f"'{family}' records" if family else "records"
+        raise DataError(f"{folder} has no {wanted}")
+    return [f"{folder}/{name}" for name in found]
 
 
 def checked_shards(folder: Path | str, index: schema.DatasetIndex, family: str) -> list[str]:
     """`shard_files` whose sizes fit their records, as many as the index counts.
 
     Raises:
-      DataError: a shard is truncated, records are missing.
+      DataError: a shard is truncated, or its first record of another schema; records are missing.
     """
     files = shard_files(folder, family)
     found = sum(_count_records(path) for path in files)
@@ -85,7 +91,26 @@ def checked_shards(folder: Path | str, index: schema.DatasetIndex, family: str) 
             f"{folder}: {found} '{family}' records in {len(files)} files, but "
             f"{schema.INDEX_NAME} counts {index.counts.get(family, 0)}; build the records again"
         )
+    for path in files:
+        _check_first_record(folder, path)
     return files
+
+
+def _check_first_record(folder: Path | str, path: str) -> None:
+    """Raises DataError that names the shard: in the stream of all records nothing could."""
+    try:
+        for record in tf.data.TFRecordDataset(path).take(1):
+            parse(record)
+    except (tf.errors.DataLossError, tf.errors.InvalidArgumentError) as error:
+        raise DataError(
+            f"{folder}: a record is damaged: the first of {os.path.basename(path)}: "
+            f"{_reason(error)}; `sep-tf inspect --check {folder}` finds it"
+        ) from error
+
+
+def _reason(error: tf.errors.OpError) -> str:
+    """What TensorFlow says, without its names of functions and nodes."""
+    return re.sub(r"\{\{.*?\}\} ?| \[Op:.*?\]", "", error.message.strip()).partition("\n")[0]
 
 
 def _count_records(path: str) -> int:
@@ -323,7 +348,10 @@ def examples(folder: Path | str, family: str) -> Iterator[dict[str, tf.Tensor]]:
 
 def shard_examples(path: Path | str) -> Iterator[dict[str, tf.Tensor]]:
     """Parsed records of one shard in stored order; raises DataError that names a damaged one."""
+    path, number = manifest.location(path), 0
     try:
-        yield from tf.data.TFRecordDataset(manifest.location(path)).map(parse)
+        for record in tf.data.TFRecordDataset(path).map(parse):
+            yield record
+            number += 1
     except (tf.errors.DataLossError, tf.errors.InvalidArgumentError) as error:
-        raise DataError(f"{path} is damaged: {error.message.splitlines()[0]}") from error
+        raise DataError(f"{path} record {number} is damaged: {_reason(error)}") from error

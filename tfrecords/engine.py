@@ -148,9 +148,12 @@ def check_flags(beam_flags: Sequence[str], own: Iterable[str]) -> None:
       own: the program's flags, to suggest.
     """
     known = set(own)
+    runner = _parsed(beam_flags)["runner"]
+    if not runner:
+        raise cli.UsageError("--runner names no engine: write --runner=NAME")
     try:
         # Engines bring flags of their own with their modules.
-        create_runner(_parsed(beam_flags)["runner"])
+        create_runner(runner)
     except (ImportError, AttributeError, ValueError) as error:
         raise DataError(f"the engine cannot be loaded: {error}") from error
     for group in PipelineOptions.__subclasses__():

@@ -7,6 +7,7 @@ sep-tf inspect records --examples=8 --output_dir=listen
 
 import collections
 import dataclasses
+import os
 import statistics
 import sys
 from pathlib import Path
@@ -29,12 +30,18 @@ FLAGS = PROGRAM.flags
 flags.DEFINE_string("data_dir", None, "Folder of the records.", flag_values=FLAGS)
 flags.DEFINE_bool("check", False, "Validate every record.", flag_values=FLAGS)
 flags.DEFINE_integer(
-    "examples", 0, "Training examples to write as audio.", lower_bound=0, flag_values=FLAGS
+    "examples",
+    0,
+    "Training examples to write to --output_dir as audio; --split, --seconds, --seed say which.",
+    lower_bound=0,
+    flag_values=FLAGS,
 )
-flags.DEFINE_string("output_dir", None, "Folder for the examples.", flag_values=FLAGS)
-flags.DEFINE_enum("split", "train", manifest.SPLITS, "Split to draw from.", flag_values=FLAGS)
-flags.DEFINE_float("seconds", 4.0, "Length of an example.", 0.1, 60.0, flag_values=FLAGS)
-flags.DEFINE_integer("seed", 1, "Seed of the draw.", lower_bound=0, flag_values=FLAGS)
+flags.DEFINE_string("output_dir", None, "Folder for --examples.", flag_values=FLAGS)
+flags.DEFINE_enum(
+    "split", "train", manifest.SPLITS, "Split that --examples are drawn from.", flag_values=FLAGS
+)
+flags.DEFINE_float("seconds", 4.0, "Length of each of --examples.", 0.1, 60.0, flag_values=FLAGS)
+flags.DEFINE_integer("seed", 1, "Seed of --examples.", lower_bound=0, flag_values=FLAGS)
 
 AUDIO = AudioConfig()
 HOUR_FRAMES = 3600.0 * AUDIO.frames_per_second
@@ -66,11 +73,11 @@ class Summary:
     faults: list[str] = dataclasses.field(default_factory=list)
 
 
-def summarise(folder: Path, index: schema.DatasetIndex, strict: bool) -> Summary:
+def summarise(folder: Path | str, index: schema.DatasetIndex, strict: bool) -> Summary:
     """Reads all records.
 
     Args:
-      folder: of the records.
+      folder: of the records, on any file system of TensorFlow.
       index: its dataset.json.
       strict: check every record; the first fault of each shard is kept in `faults`, and the
         shard's other records are passed over.
@@ -78,18 +85,15 @@ def summarise(folder: Path, index: schema.DatasetIndex, strict: bool) -> Summary
     Raises:
       DataError: no shards; without `strict`, a shard that cannot be read.
     """
-    from tfrecords import check
+    from tfrecords import check, dataset
 
     summary, checker = Summary(), check.Checker(index)
-    shards = check.shards(folder)
-    if not shards:
-        raise DataError(f"{folder} has no records")
-    for path in shards:
+    for path in dataset.shard_files(folder):
         try:
             for record in check.records(path):
                 if strict:
                     checker.check(record)
-                _add(summary, schema.parse_shard_name(path.name)[0], record)
+                _add(summary, schema.parse_shard_name(os.path.basename(path))[0], record)
         except DataError as error:
             if not strict:
                 raise
@@ -114,7 +118,7 @@ def _add(summary: Summary, family: str, record) -> None:
             summary.f0.update(np.round(record.array("f0")[voiced]).astype(int).tolist())
 
 
-def report(folder: Path, index: schema.DatasetIndex, summary: Summary) -> list[str]:
+def report(folder: Path | str, index: schema.DatasetIndex, summary: Summary) -> list[str]:
     """The lines that are printed."""
     record = RecordConfig()
     lines = [
@@ -176,7 +180,7 @@ def _statistics_lines(index: schema.DatasetIndex, summary: Summary) -> list[str]
 
 
 def write_examples(
-    folder: Path, output_dir: Path, count: int, split: str, frames: int, seed: int
+    folder: Path | str, output_dir: Path, count: int, split: str, frames: int, seed: int
 ) -> None:
     """Writes training examples: mixture, voice and music in it, and its features, sung by WORLD.
 
@@ -234,7 +238,9 @@ def main(args: list[str]) -> int:
         raise cli.UsageError("give one folder of records, as sep-tf inspect RECORDS")
     if bool(FLAGS.examples) != bool(FLAGS.output_dir):
         raise cli.UsageError("--examples and --output_dir go together")
-    folder = Path(given[0])
+    folder = manifest.location(Path(given[0]))
+    if manifest.is_remote(folder):  # else a wrong folder is named at once
+        cli.import_tensorflow()
     index = schema.DatasetIndex.load(folder)
     cli.import_tensorflow()
     summary = summarise(folder, index, FLAGS.check)

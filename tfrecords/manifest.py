@@ -7,6 +7,7 @@ vocals_gain, backing_gain for fixed mixtures. Paths are relative to the manifest
 
 import csv
 import dataclasses
+import io
 import math
 import re
 from collections.abc import Iterable
@@ -41,7 +42,7 @@ def read_manifest(path: Path | str, default_split: str | None = None) -> list[Ro
     """Reads and checks a manifest.
 
     Args:
-      path: CSV file.
+      path: CSV file, on any file system of TensorFlow.
       default_split: split of rows without one (a list of test mixtures); None if each needs one.
 
     Returns:
@@ -50,36 +51,37 @@ def read_manifest(path: Path | str, default_split: str | None = None) -> list[Ro
     Raises:
       DataError: file missing or empty, a column missing, a bad value, a song listed twice.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise DataError(f"manifest {path} does not exist")
+    name = f"manifest {location(path)}"
+    content = read_bytes(path)
+    if content is None:
+        raise DataError(f"{name} does not exist")
     try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file)
-            header = reader.fieldnames or []
-            id_column = next((name for name in _ID_ALIASES if name in header), None)
-            needed = ("vocals", "backing") if default_split else ("vocals", "backing", "split")
-            missing = [c for c in needed if c not in header]
-            if id_column is None or missing:
-                wanted = "song_id" if id_column is None else ", ".join(missing)
-                raise DataError(f"manifest {path}: no column {wanted}")
-            rows = [
-                _parse(values, id_column, default_split, path, reader.line_num) for values in reader
-            ]
+        reader = csv.DictReader(io.StringIO(content.decode("utf-8-sig"), newline=""))
+        header = reader.fieldnames or []
+        id_column = next((column for column in _ID_ALIASES if column in header), None)
+        needed = ("vocals", "backing") if default_split else ("vocals", "backing", "split")
+        missing = [c for c in needed if c not in header]
+        if id_column is None or missing:
+            wanted = "song_id" if id_column is None else ", ".join(missing)
+            raise DataError(f"{name}: no column {wanted}")
+        rows = [
+            _parse(values, id_column, default_split, Path(path), f"{name} line {reader.line_num}")
+            for values in reader
+        ]
     except (UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"manifest {path} is not a CSV text file: {error}") from error
+        raise DataError(f"{name} is not a CSV text file: {error}") from error
     if not rows:
-        raise DataError(f"manifest {path} has no songs")
+        raise DataError(f"{name} has no songs")
     seen: set[str] = set()
     for row in rows:
         if row.song_id in seen:
-            raise DataError(f"manifest {path}: song '{row.song_id}' is listed twice")
+            raise DataError(f"{name}: song '{row.song_id}' is listed twice")
         seen.add(row.song_id)
     return rows
 
 
 def _parse(
-    values: dict[str, str], id_column: str, default_split: str | None, path: Path, line: int
+    values: dict[str, str], id_column: str, default_split: str | None, path: Path, where: str
 ) -> Row:
     def text(name: str) -> str:
         return (values.get(name) or "").strip()
@@ -91,9 +93,7 @@ def _parse(
             value = math.nan
         # Python reads "nan" and "inf" as numbers too.
         if not 0.0 <= value < math.inf:
-            raise DataError(
-                f"manifest {path} line {line}: {name} is '{text(name)}', not a number of 0 or more"
-            )
+            raise DataError(f"{where}: {name} is '{text(name)}', not a number of 0 or more")
         return value
 
     def audio(name: str) -> Path | None:
@@ -103,7 +103,7 @@ def _parse(
 
     split = text("split") or default_split or ""
     if split not in SPLITS:
-        raise DataError(f"manifest {path} line {line}: unknown split '{split}'")
+        raise DataError(f"{where}: unknown split '{split}'")
     row = Row(
         text(id_column),
         text("singer"),
@@ -115,7 +115,7 @@ def _parse(
         number("backing_gain", 1.0),
     )
     if not row.song_id or (row.vocals is None and row.backing is None):
-        raise DataError(f"manifest {path} line {line}: a row needs an id, and vocals or backing")
+        raise DataError(f"{where}: a row needs an id, and vocals or backing")
     return row
 
 
@@ -127,6 +127,30 @@ def is_remote(path: Path | str) -> bool:
 def location(path: Path | str) -> str:
     """What TensorFlow's file systems call a path: `Path` folds the slashes of gs://."""
     return re.sub(_REMOTE, r"\1://", str(path))
+
+
+def absolute(path: Path | str) -> Path:
+    """What processes in any folder call a path; remote ones stay as they are."""
+    return Path(path) if is_remote(path) else Path(path).absolute()
+
+
+def read_bytes(path: Path | str) -> bytes | None:
+    """A file's content, on any file system of TensorFlow; None where there is no such file.
+
+    Raises:
+      DataError: a remote file that cannot be reached.
+    """
+    if not is_remote(path):
+        return Path(path).read_bytes() if Path(path).is_file() else None
+    import tensorflow as tf
+
+    try:
+        with tf.io.gfile.GFile(location(path), "rb") as file:
+            return file.read()
+    except tf.errors.NotFoundError:
+        return None
+    except tf.errors.OpError as error:
+        raise DataError(f"{location(path)}: {error.message}") from error
 
 
 def write_manifest(path: Path | str, rows: Iterable[Row]) -> None:

@@ -113,18 +113,10 @@ class DatasetIndex:
 
 def _read(path: str) -> str:
     """Text of a file on any file system of TensorFlow; raises DataError where there is none."""
-    missing = DataError(f"{os.path.dirname(path)} is no data set: {path} does not exist")
-    if not manifest.is_remote(path):
-        if not Path(path).is_file():
-            raise missing
-        return Path(path).read_text(encoding="utf-8")
-    import tensorflow as tf
-
-    try:
-        with tf.io.gfile.GFile(path, "rb") as file:
-            return file.read().decode("utf-8")
-    except tf.errors.OpError as error:
-        raise missing from error
+    content = manifest.read_bytes(path)
+    if content is None:
+        raise DataError(f"{os.path.dirname(path)} is no data set: {path} does not exist")
+    return content.decode("utf-8")
 
 
 def shard_of(song_id: str, num_shards: int) -> int:

@@ -16,7 +16,7 @@ import numpy as np
 
 from sep_tf import audio_io, framing, world
 from sep_tf.config import AudioConfig, RecordConfig
-from sep_tf.errors import DataError
+from sep_tf.errors import DataError, SepTfError
 from tfrecords import manifest, schema
 
 AUDIO = AudioConfig()
@@ -50,7 +50,12 @@ def active_level_db(audio: np.ndarray) -> float:
 
 
 def load_song(row: manifest.Row, cache_dir: Path | str | None) -> Song:
-    """Reads a row's audio and analyses its voice; errors name the song."""
+    """Reads a row's audio and analyses its voice.
+
+    Raises:
+      DataError: audio cannot be read; names the song.
+      SepTfError: the analysis is not finite.
+    """
     try:
         vocals, backing = (
             None if path is None else read(manifest.location(path))
@@ -125,15 +130,22 @@ def _unclipped(audio: np.ndarray) -> float:
 
 
 def analyse_cached(audio: np.ndarray, cache_dir: Path | str | None) -> world.VocoderFeatures:
-    """`world.analyse`, remembered under a hash of the samples."""
+    """`world.analyse`, remembered under a hash of the samples; as `finite`."""
     if cache_dir is None:
-        return world.analyse(audio)
+        return finite(world.analyse(audio))
     digest = hashlib.sha256(ANALYSIS_VERSION.encode() + np.ascontiguousarray(audio).tobytes())
     path = f"{cache_dir}/{digest.hexdigest()[:32]}.npz"
     features = _remembered(path)
     if features is None:
-        features = world.analyse(audio)
+        features = finite(world.analyse(audio))
         _remember(path, features)
+    return features
+
+
+def finite(features: world.VocoderFeatures) -> world.VocoderFeatures:
+    """The features; raises SepTfError where one is not finite: no record may hold it."""
+    if not (np.isfinite(features.stacked).all() and np.isfinite(features.f0).all()):
+        raise SepTfError("its analysis is not finite")
     return features
 
 
@@ -143,7 +155,7 @@ def _remembered(path: str) -> world.VocoderFeatures | None:
 
     try:
         with tf.io.gfile.GFile(path, "rb") as file, np.load(io.BytesIO(file.read())) as stored:
-            return world.VocoderFeatures(*(stored[name] for name in _FIELDS))
+            return finite(world.VocoderFeatures(*(stored[name] for name in _FIELDS)))
     except tf.errors.NotFoundError:
         return None
     except (ValueError, KeyError, EOFError, zipfile.BadZipFile):
@@ -193,8 +205,6 @@ def cut(song: Song, song_index: int, singer: int) -> Iterator[dict[str, object]]
         }
         if song.features is not None:
             part = song.features[start:stop]
-            if not (np.isfinite(part.stacked).all() and np.isfinite(part.f0).all()):
-                raise DataError(f"song '{song.row.song_id}': its analysis is not finite")
             example["features"] = part.stacked.astype("<f4").tobytes()
             example["f0"] = part.f0.astype("<f4").tobytes()
             example["voiced"] = part.voiced.astype(np.uint8).tobytes()

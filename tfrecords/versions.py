@@ -84,7 +84,12 @@ def plan(rows: list[manifest.Row], sung: int, effects: int) -> dict[str, list[Ve
 
 
 def make(song: songs.Song, version: Version) -> songs.Song:
-    """The version of a song; raises DataError when the donor cannot be read."""
+    """The version of a song.
+
+    Raises:
+      SepTfError: the donor cannot be read, or features are not finite.
+      DataError: effects gave a value that is not finite.
+    """
     if version.kind == "sung":
         return _sung(song, version)
     return _with_effects(song, version)
@@ -103,7 +108,7 @@ def _sung(song: songs.Song, version: Version) -> songs.Song:
         features = editing.transpose(features, semitones)
     else:
         features = _transplanted(features, version.donor, rng)
-    features = editing.scale_formants(features, _FORMANTS ** rng.uniform(-1.0, 1.0))
+    features = songs.finite(editing.scale_formants(features, _FORMANTS ** rng.uniform(-1.0, 1.0)))
     vocals = world.synthesise(features, song.n_samples)
     gain = songs.level_gain(vocals)
     louder = world.apply_gain(features.envelope, float(gain))

@@ -7,7 +7,8 @@ or without a folder m4singer/ around it:
 
     python -m tfrecords.corpora.m4singer --root=m4singer --output=manifest.csv
 
-Phrases of one song, whoever of the known singers sings it, stay together.
+Phrases of one song, whoever sings it, stay together; what singers for training sing of the songs of
+test and validation_unseen is left out.
 """
 
 import sys

@@ -13,8 +13,9 @@ Compressed stems are read by the package `musdb`, which needs ffmpeg. HQ is read
 
 The vocals are mixed stems, with effects and often several voices: not the dry solo voice that the
 other corpora have. The backing is the sum of the other stems, made as a file; of compressed stems
-the vocals are made as a file too. Its own test folder is the test split. 46 of the songs are in
-MedleyDB too: use one of the two.
+the vocals are made as a file too. Its own test folder is the test split, and no other song is;
+songs of its artists in the train folder are left out. 46 of the songs are in MedleyDB too: use one
+of the two.
 """
 
 import shutil

@@ -8,7 +8,8 @@ Layout, with or without a folder nus-smc-corpus_48/ around it:
 
     python -m tfrecords.corpora.nus48e --root=nus-smc-corpus_48 --output=manifest.csv
 
-There are 20 different songs: those with one number stay together among the known singers.
+There are 20 different songs, each sung by at least two singers: no two splits share a number. What
+singers for training sing of the songs of test and validation_unseen is left out.
 """
 
 import sys

@@ -174,12 +174,25 @@ def collect(
     if twice:
         raise DataError(f"{root}: song '{min(twice)}' is there twice")
     split_of = splits.assign(found, options)
+    if unused := len(found) - len(split_of):
+        scan.report(f"{unused} recordings left out: test or validation_unseen has song or singer")
     return [
         manifest.Row(
             track.song_id, track.singer, track.vocals, track.backing, split_of[track.song_id]
         )
         for track in sorted(found, key=lambda track: track.song_id)
+        if track.song_id in split_of
     ]
+
+
+class _Adapter(cli.Program):
+    """A program whose help ends with what its module says of the corpus."""
+
+    about = ""
+
+    def help(self) -> str:
+        """The flags, then layout, source and licence."""
+        return f"{super().help()}\n\n{self.about}"
 
 
 def program(
@@ -192,7 +205,8 @@ def program(
       description: the first line of `--help`.
       tracks: the adapter's generator.
     """
-    made = cli.Program(f"tfrecords.corpora.{name}", "--root=CORPUS [flags]", description)
+    made = _Adapter(f"tfrecords.corpora.{name}", "--root=CORPUS [flags]", description)
+    made.about = (tracks.__globals__["__doc__"] or "").strip()
     values = made.flags
     shares = splits.Options()
     flags.DEFINE_string("root", None, "The corpus' folder.", flag_values=values)

@@ -34,8 +34,8 @@ class Track:
       singer: empty for music without a voice.
       vocals: dry voice.
       backing: music, its own where there is a voice too.
-      group: songs that must not be parted among the known singers, such as two takes of one
-        melody; the song_id where empty.
+      group: the song, where a corpus has it several times: two takes of one melody, or several
+        singers; the song_id where empty.
       split: given by the corpus; None to draw it.
     """
 
@@ -48,35 +48,52 @@ class Track:
 
 
 def assign(tracks: list[Track], options: Options) -> dict[str, str]:
-    """Split of each song_id.
+    """Split of each song_id that is used.
 
     Whole singers go to test and validation_unseen, each at least one where there are three or
-    more; of the others, whole groups go to validation, as long as every singer keeps one for
-    training. Music without a voice is divided by groups among train, validation and test.
+    more, unless all others sing the same songs. What others sing of their songs is left out, so
+    that no two splits share a song. Of the others, whole groups go to validation, as long as every
+    singer keeps one for training. Music without a voice is divided by groups among train,
+    validation and test. Where the corpus has a test split itself no other is drawn, and its
+    singers and songs are left out of the rest.
 
     Args:
       tracks: in any order.
       options: seed and shares.
     """
     split_of = {track.song_id: track.split for track in tracks if track.split is not None}
+    if "test" in split_of.values():
+        options = dataclasses.replace(options, test=0.0)
     drawn = [track for track in tracks if track.split is None]
-    voices = [track for track in drawn if track.vocals is not None]
-    singers = _ranked({track.singer for track in voices}, f"{options.seed}/singer")
-    given: dict[str, str] = {}
-    total = len(singers)
-    if total >= _FEWEST_SINGERS:
-        for split, share in (("test", options.test), ("validation_unseen", options.unseen)):
-            wanted = min(_count(share, total), len(singers) - 1)
-            given |= {singers.pop(0): split for _ in range(wanted)}
-    split_of |= {t.song_id: given[t.singer] for t in voices if t.singer in given}
-    known = [track for track in voices if track.singer not in given]
+    held = [track for track in tracks if track.split in ("test", "validation_unseen")]
+    known = _without(held, [track for track in drawn if track.vocals is not None])
+    total = len({track.singer for track in known})
+    for split, share in (("test", options.test), ("validation_unseen", options.unseen)):
+        singers = _ranked({track.singer for track in known}, f"{options.seed}/singer")
+        wanted = min(_count(share, total), len(singers) - 1) if total >= _FEWEST_SINGERS else 0
+        chosen = set(singers[:wanted])
+        held = [track for track in known if track.singer in chosen]
+        if others := _without(held, known):
+            split_of |= {track.song_id: split for track in held}
+            known = others
     shares = [("validation", options.validation)]
-    if not given:
+    if "test" not in split_of.values():
         shares.insert(0, ("test", options.test))
     split_of |= _by_groups(known, shares, options.seed)
     music = [track for track in drawn if track.vocals is None]
     shares = [("test", options.test), ("validation", options.validation)]
     return split_of | _by_groups(music, shares, options.seed)
+
+
+def _without(held: list[Track], tracks: list[Track]) -> list[Track]:
+    """The tracks that share neither singer nor song with those held out."""
+    singers = {track.singer for track in held if track.vocals is not None}
+    groups = {track.group or track.song_id for track in held}
+    return [
+        track
+        for track in tracks
+        if track.singer not in singers and (track.group or track.song_id) not in groups
+    ]
 
 
 def _by_groups(tracks: list[Track], shares: list[tuple[str, float]], seed: int) -> dict[str, str]:
