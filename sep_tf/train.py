@@ -7,6 +7,8 @@ import contextlib
 import dataclasses
 import math
 import os
+import shlex
+import signal
 import sys
 from pathlib import Path
 
@@ -114,6 +116,8 @@ flags.DEFINE_string(
 )
 # What else would be without effect, and not be noticed; plain is for all stages.
 _FEATURE_LOSS_STAGES = {"distortion": ("sdn", "sin"), "squared": ("autovc", "sdn", "sin")}
+# A new singer has no one-hot in these.
+_KNOWN_SINGERS = ("autovc", "encoder", "sdn")
 _OF_MIXTURES = ("freq_mask", "time_mask", "fade")
 _OVERRIDES = (
     "batch_size", "phrase_frames", "steps", "validate_every", "validation_batches", "patience",
@@ -134,6 +138,7 @@ def main(args: list[str]) -> int:
         from sep_tf.training import loop, stages
         from sep_tf.training import strategy as distribution
         from sep_tf.training.stop import StopRequest
+        from tfrecords import dataset
 
     # First: workers of several machines must find each other before anything is computed. What
     # they say of each other is not dropped, what one machine says of devices it lacks is.
@@ -142,6 +147,10 @@ def main(args: list[str]) -> int:
     for stage in chosen:  # now, not when the stages before have been trained for hours
         settings = stages.train_config(stage, batch_size=FLAGS.batch_size)
         distribution.check_batch_size(strategy, settings.batch_size)
+    for split in {
+        FLAGS.validation_split or stages.STAGES[name].validation_split for name in chosen
+    }:
+        dataset.phrases(FLAGS.data_dir, dataset.PhraseOptions(split))
     keras.utils.set_random_seed(FLAGS.seed or 1)
     say = print if distribution.is_chief(strategy) else lambda *_, **__: None
     try:
@@ -162,9 +171,10 @@ def main(args: list[str]) -> int:
             "with the same flags to go on"
         ) from error
     except loop.Interrupted:
-        say(f"stopped and saved; go on with: sep-tf train {PROGRAM.given_flags()}", flush=True)
+        given = shlex.join(FLAGS[name].serialize() for name in FLAGS if FLAGS[name].present)
+        say(f"stopped and saved; go on with: sep-tf train {given}", flush=True)
     distribution.wait_for_all(strategy)
-    return 0
+    return 130 if stop.number == signal.SIGINT else 0
 
 
 def _check_flags(chosen: tuple[str, ...]) -> None:
@@ -188,6 +198,16 @@ def _check_flags(chosen: tuple[str, ...]) -> None:
             raise cli.UsageError(f"--{flag}={value} is no number")
         if value and flag in _OF_MIXTURES and FLAGS.stage == "autovc":
             raise cli.UsageError(f"--{flag} alters mixtures, and stage autovc hears none")
+        if value and flag in _OF_MIXTURES and FLAGS.augmentation == "gains":
+            raise cli.UsageError(
+                f"--{flag}={value} contradicts --augmentation=gains, which alters nothing else"
+            )
+    strangers = [name for name in chosen if name in _KNOWN_SINGERS]
+    if FLAGS.validation_split == "validation_unseen" and strangers:
+        raise cli.UsageError(
+            f"--validation_split=validation_unseen is of singers that stage {strangers[0]} does "
+            "not know"
+        )
     if FLAGS.learning_rate == 0:
         raise cli.UsageError("--learning_rate=0 trains nothing")
     if FLAGS.init_from:
@@ -221,9 +241,6 @@ def _train(name: str, strategy, stop, say) -> float:
     init_from = Path(FLAGS.init_from) if FLAGS.init_from else None
     with strategy.scope():
         stage = stages.STAGES[name](sizes, info, model_dir, config, init_from)
-    if init_from:
-        say(f"{name}: starts from {init_from}{stage.kept}", flush=True)
-
     drawn = {flag: getattr(FLAGS, flag) for flag in _OF_MIXTURES}
     stage.augment = dataclasses.replace(stage.augment, **drawn)
     if name != "autovc" and (FLAGS.freq_mask or FLAGS.time_mask):

@@ -20,14 +20,19 @@ RATE = 0.05
 PRESET_NAMES = ("tiny", "tiny-paper")
 
 
+def save_earlier(model_dir: pathlib.Path, preset: str) -> None:
+    """Random weights of the stages that others need."""
+    for name in ("autovc", "encoder", "f0"):
+        model = models.build(name, PRESETS[preset], singers=len(harness.SINGERS))
+        path = stages.weights_path(model_dir, name)
+        path.parent.mkdir(parents=True)
+        model.save_weights(path)
+
+
 def prepare(folder: pathlib.Path) -> None:
     """Random weights of the earlier stages, and where every stage starts from."""
     for preset in PRESET_NAMES:
-        for name in ("autovc", "encoder", "f0"):
-            model = models.build(name, PRESETS[preset], singers=len(harness.SINGERS))
-            path = stages.weights_path(folder / preset, name)
-            path.parent.mkdir(parents=True)
-            model.save_weights(path)
+        save_earlier(folder / preset, preset)
         for name in stages.STAGES:
             values = harness.weights(make_stage(folder, preset, name).model)
             np.savez(folder / f"{preset}-{name}-start.npz", *values)

@@ -81,6 +81,7 @@ def alone(request, tmp_path_factory):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("alone", ["autovc", "f0", "sin", "ss", "unet"], indirect=True)
 def test_two_replicas_train_as_one(alone):
     stage, folder, expected = alone
     argv, output = arguments("mirrored", stage, folder, "mirrored")

@@ -6,11 +6,14 @@ import shutil
 import numpy as np
 import pytest
 
+from sep_tf import losses, pitch
 from sep_tf.config import PAPER_GAINS
 from tests import harness
 from tfrecords import dataset
 
 FRAMES = 96
+# What F0 of the tiny preset reads.
+SPECTRA = ("magnitude_4096/2", "magnitude/2")
 
 
 def plain(run, name: str):
@@ -19,10 +22,10 @@ def plain(run, name: str):
 
 
 def started(run, name: str, feature_loss: str):
-    """A stage that starts from the weights of the `run`; SIN also has its F0."""
+    """A stage that starts from the weights of the `run`, beside it what it takes from others."""
     folder = run.model_dir.parent / f"{feature_loss}-{name}"
-    if name == "sin":
-        shutil.copytree(run.model_dir / "f0", folder / "f0", dirs_exist_ok=True)
+    if needed := {"encoder": "autovc", "sin": "f0"}.get(name):
+        shutil.copytree(run.model_dir / needed, folder / needed, dirs_exist_ok=True)
     trainer = harness.make_trainer(
         name, folder, harness.one_batch, feature_loss=feature_loss,
         init_from=run.model_dir / name / "best.weights.h5",
@@ -54,6 +57,83 @@ def test_equation_5(run):
     expected = sum(np.mean((out[part] - out["target"]) ** 2) for part in ("before", "after"))
     expected += np.mean(np.abs(again - out["code"]))
     assert float(stage.losses(batch, training=False)["loss"]) == pytest.approx(expected, rel=1e-5)
+
+
+def test_equation_6(run):
+    """The code of the mixture against the teacher's of the dry voice: a mean of differences."""
+    stage, batch = plain(run, "encoder"), harness.batch(3)
+    teacher = stage.teacher.model
+    normalised = teacher.normaliser(batch["features"])
+    target = np.asarray(teacher.encode(normalised, stage.one_hot(batch)))
+    expected = np.mean(np.abs(np.asarray(stage.model(batch["magnitude"])) - target))
+    assert expected > 0.01
+    assert float(stage.losses(batch, training=False)["loss"]) == pytest.approx(expected, rel=1e-5)
+
+
+def mean(values, weights=1.0) -> float:
+    """Over all frames, those of weight 0 as well."""
+    return np.mean(np.asarray(values, np.float64) * weights)
+
+
+def cross_entropy(logits, target):
+    """Of a probability for each logit, as its definition has it."""
+    found = 1 / (1 + np.exp(-logits.astype(np.float64)))
+    return -(target * np.log(found) + (1 - target) * np.log(1 - found))
+
+
+@pytest.mark.parametrize(("feature_loss", "weights"), [("plain", (1, 1)), ("distortion", (5, 2))])
+def test_the_losses_of_f0(run, feature_loss, weights):
+    """Salience, contour and voicing; pitch is learned where it is voiced and inside the bins."""
+    stage, batch = started(run, "f0", feature_loss), harness.batch(3)
+    batch["f0"][:, 4:7] = np.array([[30.0, 1300.0, 46.0]])
+    learned = batch["voiced"].copy()
+    learned[:, 4:7] = 0.0
+    heads = harness.flat(
+        stage.model.heads(batch | {k.partition("/")[0]: batch[k] for k in SPECTRA})
+    )
+    target = pitch.salience(batch["f0"], 1.25)
+    target /= target.sum(axis=-1, keepdims=True) + 1e-12
+    logits = heads["salience"].astype(np.float64)
+    logits -= np.log(np.exp(logits).sum(axis=-1, keepdims=True))
+    parts = {
+        "salience": mean(-(target * logits).sum(axis=-1), learned),
+        "contour": mean(abs(heads["f0_normalised"] - pitch.normalise(batch["f0"])), learned),
+        "voicing": mean(cross_entropy(heads["voicing"], batch["voiced"])),
+    }
+    found = {k: float(v) for k, v in stage.losses(batch, training=False).items()}
+    assert {name: found[name] for name in parts} == pytest.approx(parts, rel=1e-4)
+    expected = parts["salience"] + weights[0] * parts["contour"] + weights[1] * parts["voicing"]
+    assert found["loss"] == pytest.approx(expected, rel=1e-4)
+
+
+@pytest.mark.parametrize("feature_loss", ["plain", "distortion"])
+def test_the_losses_of_ss(run, feature_loss):
+    """L1 of features, contour where it is voiced, voicing: added up as they are ([13])."""
+    stage, batch = started(run, "ss", feature_loss), harness.batch(3)
+    batch["audible"][:, :9] = batch["voiced"][:, :9] = 0.0
+    heads = harness.flat(stage.model.heads(batch["magnitude"]))
+    target = np.asarray(stage.model.normaliser(batch["features"]))
+    error = np.mean(abs(heads["features"] - target) * losses.ss_weights(), axis=-1)
+    frames = 1.0
+    if feature_loss != "plain":  # 1 where it is voiced, 0.6 in consonants, 0.2 in silence
+        frames = 0.2 + 0.4 * (batch["audible"] + batch["voiced"])
+    contour = abs(heads["f0_normalised"] - pitch.normalise(batch["f0"]))
+    parts = {
+        "features": mean(error, frames),
+        "contour": mean(contour, batch["voiced"]),
+        "voicing": mean(cross_entropy(heads["voicing"], batch["voiced"])),
+    }
+    expected = parts | {"loss": sum(parts.values())}
+    found = {k: float(v) for k, v in stage.losses(batch, training=False).items()}
+    assert found == pytest.approx(expected, rel=1e-4)
+
+
+def test_the_loss_of_the_unet(run):
+    """L1 between masked mixture and the vocal as mixed ([7], eq. 1)."""
+    stage, batch = plain(run, "unet"), harness.batch(3)
+    masked = batch["magnitude"] * np.asarray(stage.model(batch["magnitude"]))
+    expected = mean(abs(masked - batch["voice_magnitude"]))
+    assert float(stage.losses(batch, training=False)["loss"]) == pytest.approx(expected, rel=1e-4)
 
 
 def test_weighted_losses_are_others(run):

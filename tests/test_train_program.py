@@ -41,7 +41,8 @@ def quick(monkeypatch):
 
 def test_command_line_on_records(corpus, tmp_path, capsys, quick):
     assert train.run(flags(corpus, tmp_path)) == 0
-    assert "autovc step 2/2" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert said.startswith("autovc: trains ") and "autovc step 2/2" in said
     path = stages.weights_path(tmp_path, "autovc")
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     model = models.build("autovc", PRESETS["tiny"], singers=2)
@@ -79,7 +80,8 @@ def test_a_record_that_is_damaged_inside(corpus, tmp_path, capsys, quick):
         if content:
             content[len(content) // 2] ^= 0xFF
             shard.write_bytes(content)
-    line = harness.one_line_error(train.run, flags(corpus, tmp_path, data_dir=folder), capsys)
+    assert train.run(flags(corpus, tmp_path, data_dir=folder)) == 1
+    (line,) = capsys.readouterr().err.splitlines()
     assert f"{folder}: a record is damaged" in line
 
 
@@ -100,6 +102,17 @@ def test_command_line_errors(corpus, tmp_path, capsys):
         ),
         (flags(corpus, tmp_path, stage="ss", feature_loss="squared"), "autovc, sdn and sin, not"),
         (flags(corpus, tmp_path, fade=0.1), "--fade alters mixtures, and stage autovc hears none"),
+        (
+            flags(corpus, tmp_path, stage="f0", augmentation="gains", fade=0.1),
+            "--fade=0.1 contradicts --augmentation=gains, which alters nothing else",
+        ),
+        *(
+            (
+                flags(corpus, tmp_path, stage=stage, validation_split="validation_unseen"),
+                f"--validation_split=validation_unseen is of singers that stage {first} does not",
+            )
+            for stage, first in (("sdn", "sdn"), ("all", "autovc"))
+        ),
         (flags(corpus, tmp_path, stage="sdnn"), "stage"),
         (flags(corpus, tmp_path)[3:], "--data_dir"),
         (["--data_dir=x"], "--model_dir"),
@@ -121,15 +134,16 @@ def test_the_policy_of_one_test_is_not_that_of_the_next():
 
 
 @pytest.mark.slow
-def test_sigterm_saves_and_exits_with_zero(corpus, tmp_path):
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 0), (signal.SIGINT, 130)])
+def test_a_signal_saves_and_stops(corpus, tmp_path, number, code):
     argv = [sys.executable, "-m", "sep_tf.train", *flags(corpus, tmp_path, steps=1_000_000)]
     with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True) as process:
         while "autovc step" not in process.stdout.readline():
             assert process.poll() is None
         time.sleep(0.5)
-        process.send_signal(signal.SIGTERM)
+        process.send_signal(number)
         rest = process.stdout.read()
-    assert process.returncode == 0
+    assert process.returncode == code
     assert "stopped and saved; go on with: sep-tf train" in rest
     assert f"--model_dir={tmp_path}" in rest
     assert list((tmp_path / "autovc" / "checkpoints").glob("ckpt-*.index"))

@@ -1,6 +1,9 @@
 """Stages learn, leave alone what they must, and go on after an interruption as if none had been."""
 
+import dataclasses
+import math
 import os
+import shutil
 import signal
 
 import keras
@@ -19,15 +22,25 @@ NAMES = train.ORDER
 
 @pytest.mark.parametrize("name", NAMES)
 def test_every_stage_learns_a_batch_by_heart(run, name):
-    losses = run.losses[name]
+    losses = np.array([float(row["train_loss"]) for row in run.rows[name]])
+    if name == "f0":
+        # Below the entropy of a blurred pitch no cross-entropy comes; 7 of 8 frames have one.
+        losses -= 7 / 8 * math.log(1.25 * math.sqrt(2 * math.pi * math.e))
     assert len(losses) == 4 and np.isfinite(losses).all()
-    assert losses[-1] < 0.8 * losses[0], losses
+    assert losses[-1] < 0.4 * losses[0], losses
 
 
-@pytest.mark.parametrize("name", ["encoder", "sdn", "sin"])
-def test_what_is_frozen_stays_bit_identical(run, name):
-    """The teacher in `encoder`, the mixture encoder in `sdn`, `sin`: batch statistics as well."""
-    before, after = run.frozen[name]
+@pytest.mark.parametrize(
+    ("name", "part"),
+    [("encoder", "autovc"), ("sdn", "encoder"), ("sin", "encoder"), ("sin", "f0")],
+)
+def test_what_is_frozen_stays_bit_identical(run, name, part):
+    """What a stage takes from an earlier one it leaves alone: batch statistics as well."""
+    before, after = run.frozen[name][part]
+    assert_equal(before, after)
+
+
+def assert_equal(before: list[np.ndarray], after: list[np.ndarray]) -> None:
     assert len(before) > 5
     for a, b in zip(before, after, strict=True):
         np.testing.assert_array_equal(a, b)
@@ -41,8 +54,8 @@ def test_stages_start_from_the_best_weights_of_those_before(run):
     sin = models.build("sin", PRESETS["tiny"])
     sin.load_weights(stages.weights_path(run.model_dir, "sin"))
     for found, expected in (
-        (run.frozen["encoder"][0], harness.weights(teacher)),
-        (run.frozen["sin"][0], harness.weights(encoder)),
+        (run.frozen["encoder"]["autovc"][0], harness.weights(teacher)),
+        (run.frozen["sin"]["encoder"][0], harness.weights(encoder)),
         (harness.weights(sin.encoder), harness.weights(encoder)),
     ):
         for a, b in zip(found, expected, strict=True):
@@ -74,6 +87,18 @@ def test_the_teacher_can_hear_what_sdn_sings(run):
     assert not heard.teacher.model.trainable_variables
 
 
+def test_the_teacher_that_hears_sdn_stays_bit_identical(run, tmp_path):
+    for name in ("autovc", "encoder"):
+        shutil.copytree(run.model_dir / name, tmp_path / name)
+    trainer = harness.make_trainer(
+        "sdn", tmp_path, harness.one_batch, content_weight=0.5, steps=4, validate_every=4
+    )
+    teacher = trainer.stage.teacher.model
+    before = harness.weights(teacher)
+    trainer.run()
+    assert_equal(before, harness.weights(teacher))
+
+
 def _sdn(model_dir, content_weight: float) -> stages.Stage:
     config = stages.train_config("sdn", preset="tiny", content_weight=content_weight)
     info = stages.DataInfo(harness.SINGERS, np.zeros(64), np.ones(64))
@@ -81,7 +106,7 @@ def _sdn(model_dir, content_weight: float) -> stages.Stage:
 
 
 # The settings of the `run` fixture.
-RUN = {"steps": 40, "validate_every": 10, "learning_rate": 1e-2}
+RUN = {"steps": 200, "validate_every": 50, "learning_rate": 1e-2}
 
 
 # Interruption
@@ -149,6 +174,32 @@ def test_an_interrupted_run_goes_on_exactly(uninterrupted, tmp_path, steps):
     assert list(asked) == list(dict.fromkeys(uninterrupted.data.asked))
 
 
+def test_dropout_goes_on_exactly(tmp_path, monkeypatch):
+    """Its random state is part of a checkpoint: 2 + 2 steps are 4."""
+    half = dataclasses.replace(PRESETS["tiny"], unet_dropout=0.5)
+    monkeypatch.setitem(PRESETS, "tiny", half)
+
+    def unet(folder, seed: int):
+        keras.utils.set_random_seed(seed)
+        return harness.make_trainer(
+            "unet", tmp_path / folder, harness.many_batches, steps=4, validate_every=4
+        )
+
+    whole, first = unet("whole", 0), unet("halves", 0)
+    first.stage.model.set_weights(whole.stage.model.get_weights())
+    whole.run()
+    stop_after(first, 2)
+    with pytest.raises(loop.Interrupted):
+        first.run()
+    second = unet("halves", 99)
+    second.run()
+    assert (first.step, second.step) == (2, 4)
+    for a, b in zip(
+        harness.weights(second.stage.model), harness.weights(whole.stage.model), strict=True
+    ):
+        np.testing.assert_allclose(a, b, rtol=0, atol=1e-6)
+
+
 def test_data_asked_for(uninterrupted):
     """Training data of another seed every segment, validation data always the same."""
     train_seeds = [seed for split, seed in uninterrupted.data.asked if split == "train"]
@@ -200,6 +251,24 @@ def test_a_loss_that_is_not_finite_ends_the_run(tmp_path):
     model = models.build("autovc", PRESETS["tiny"], singers=len(harness.SINGERS))
     model.load_weights(trainer.best_path)
     assert all(np.isfinite(value).all() for value in harness.weights(model))
+
+
+def test_a_validation_loss_that_is_not_finite_ends_the_run(tmp_path):
+    trainer = autovc(tmp_path, seed=0, steps=8, validate_every=2)
+    losses = trainer.stage.losses
+
+    def spoiled(batch, training):
+        values = losses(batch, training)
+        return values if training else values | {"loss": np.float32(np.nan) * values["loss"]}
+
+    trainer.stage.losses = spoiled
+    with pytest.raises(SepTfError) as error:
+        trainer.run()
+    assert str(error.value) == (
+        "autovc: the validation loss is not finite at step 2, on phrases of "
+        f"{', '.join(harness.SONGS)}; no checkpoint was written before"
+    )
+    assert not trainer.manager.checkpoints and not trainer.best_path.exists()
 
 
 def test_a_gradient_that_is_not_finite_ends_the_run_although_the_loss_is(tmp_path):

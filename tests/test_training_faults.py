@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+import shlex
 import shutil
 import signal
 import subprocess
@@ -116,32 +117,51 @@ def test_rows_beyond_the_checkpoint_are_dropped(tmp_path):
 # Signals
 
 
-def test_sigterm_between_two_stages_stops_before_the_next(corpus, tmp_path, monkeypatch, capsys):
+SIGNALS = pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 0), (signal.SIGINT, 130)])
+
+
+@SIGNALS
+def test_a_signal_between_two_stages_stops_before_the_next(
+    corpus, tmp_path, monkeypatch, capsys, number, code
+):
+    """SIGTERM or Ctrl-C; the line to go on with can be typed as it stands."""
     monkeypatch.setattr(dataset, "_SHUFFLE_RECORDS", 4)
     run_stage, trained = train._train, []
 
     def then_terminated(name, *others):
         best = run_stage(name, *others)
         trained.append(name)
-        os.kill(os.getpid(), signal.SIGTERM)
+        os.kill(os.getpid(), number)
         return best
 
     monkeypatch.setattr(train, "_train", then_terminated)
-    before = signal.getsignal(signal.SIGTERM)
-    assert train.run(flags(corpus, tmp_path, stage="all")) == 0
-    assert signal.getsignal(signal.SIGTERM) is before
-    assert "stopped and saved; go on with: sep-tf train" in capsys.readouterr().out
-    assert trained == ["autovc"] and not (tmp_path / "encoder" / "checkpoints").exists()
+    before = signal.getsignal(number)
+    argv = flags(corpus, tmp_path / "my runs", stage="all")
+    assert train.run(argv) == code
+    assert signal.getsignal(number) is before
+    _, _, command = capsys.readouterr().out.partition("stopped and saved; go on with: ")
+    assert sorted(shlex.split(command)) == sorted(["sep-tf", "train", *argv])
+    assert trained == ["autovc"] and not (tmp_path / "my runs/encoder/checkpoints").exists()
 
 
-def test_a_stop_request_may_be_entered_twice():
-    before = signal.getsignal(signal.SIGTERM)
+@SIGNALS
+def test_a_stop_request_may_be_entered_twice(number, code):
+    del code
+    before = signal.getsignal(number)
     with StopRequest() as stop:
         with stop:
             pass
-        os.kill(os.getpid(), signal.SIGTERM)
-        assert stop.requested
-    assert signal.getsignal(signal.SIGTERM) is before
+        os.kill(os.getpid(), number)
+        assert stop.requested and stop.number == number
+    assert signal.getsignal(number) is before
+
+
+def test_a_second_ctrl_c_does_not_wait():
+    before = signal.getsignal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt), StopRequest():
+        os.kill(os.getpid(), signal.SIGINT)
+        os.kill(os.getpid(), signal.SIGINT)
+    assert signal.getsignal(signal.SIGINT) is before
 
 
 def test_a_line_of_progress_between_validations(tmp_path, monkeypatch, capsys):
@@ -180,25 +200,29 @@ def test_a_record_that_is_whole_but_wrong(corpus, tmp_path, monkeypatch, capsys,
     folder = tmp_path / "records"
     shutil.copytree(corpus.records, folder)
     spoil(folder, change)
-    line = harness.one_line_error(train.run, flags(corpus, tmp_path, data_dir=folder), capsys)
+    assert train.run(flags(corpus, tmp_path, data_dir=folder)) == 1
+    (line,) = capsys.readouterr().err.splitlines()
     assert f"{folder}: a record is damaged: " in line and words in line
     assert "{{" not in line and f"`sep-tf inspect --check {folder}` finds it" in line
 
 
-def test_a_data_set_without_validation(corpus, tmp_path, capsys):
-    """Found before the first step, for either kind of split."""
+@pytest.mark.parametrize(
+    ("split", "stage"),
+    [("validation", "autovc"), ("validation_unseen", "f0"), ("validation_unseen", "all")],
+)
+def test_a_data_set_without_validation(corpus, tmp_path, capsys, split, stage):
+    """Found before the first step of the first stage, whichever stage needs it."""
     folder = tmp_path / "records"
     shutil.copytree(corpus.records, folder)
     index = schema.DatasetIndex.load(folder)
-    for split, stage in (("validation", "autovc"), ("validation_unseen", "f0")):
-        for path in folder.glob(f"{split}-*.tfrecord"):
-            path.unlink()
-        index.counts.pop(split)
-        index.save(folder)
-        argv = flags(corpus, tmp_path / "runs", data_dir=folder, stage=stage)
-        line = harness.one_line_error(train.run, argv, capsys)
-        assert f"{folder} has no '{split}' records" in line
-        assert not list((tmp_path / "runs").glob("*/checkpoints/ckpt*"))
+    for path in folder.glob(f"{split}-*.tfrecord"):
+        path.unlink()
+    index.counts.pop(split)
+    index.save(folder)
+    argv = flags(corpus, tmp_path / "runs", data_dir=folder, stage=stage)
+    line = harness.one_line_error(train.run, argv, capsys)
+    assert f"{folder} has no '{split}' records" in line
+    assert not (tmp_path / "runs").exists()
 
 
 # Flags that contradict each other

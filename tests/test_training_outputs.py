@@ -1,7 +1,6 @@
 """What a training shows and how it computes: curves, pictures, mixed precision, `paper` blocks."""
 
 import csv
-import shutil
 
 import keras
 import numpy as np
@@ -10,7 +9,7 @@ import pytest
 from sep_tf import models, train
 from sep_tf.config import PRESETS
 from sep_tf.training import log, pictures
-from tests import harness
+from tests import backend_steps, harness
 
 NAMES = train.ORDER
 
@@ -33,17 +32,24 @@ def events(folder) -> dict[str, list]:
 @pytest.mark.parametrize("name", NAMES)
 def test_tensorboard_has_curves_and_pictures(run, name):
     found = events(run.model_dir / name / "tensorboard")
-    steps = [10, 20, 30, 40]
-    for tag in ("train_loss", "valid_loss", "learning_rate", "examples_per_second"):
+    steps = [50, 100, 150, 200]
+    parts = {
+        "autovc": ("before", "after", "content"),
+        "f0": ("salience", "contour", "voicing"),
+        "ss": ("features", "contour", "voicing"),
+    }.get(name, ())
+    losses = [f"{kind}_{part}" for kind in ("train", "valid") for part in ("loss", *parts)]
+    for tag in (*losses, "learning_rate", "examples_per_second"):
         assert found[tag] == [("scalars", step) for step in steps]
-    pictures = {tag for tag, values in found.items() if ("images", 40) in values}
+    pictures = {tag for tag, values in found.items() if ("images", 200) in values}
     expected = {
-        "encoder": {"teacher", "code"},
-        "f0": {"target", "salience"},
+        "autovc": {"target", "found"},
+        "encoder": {"mixture", "teacher", "code"},
+        "f0": {"mixture", "target", "salience"},
         "unet": {"mixture", "target", "masked"},
     }
-    assert pictures == expected.get(name, {"target", "found"})
-    heard = {tag for tag, values in found.items() if ("audio", 40) in values}
+    assert pictures == expected.get(name, {"mixture", "target", "found"})
+    heard = {tag for tag, values in found.items() if ("audio", 200) in values}
     assert heard == (set() if name == "encoder" else {"mixture", "target", "found"})
     figures = {tag for tag in found if tag.startswith(("valid_mcd", "valid_f0", "valid_code"))}
     f0 = {"valid_f0_average", "valid_f0_viterbi", "valid_f0_continuous"}
@@ -67,8 +73,8 @@ def test_the_distortion_falls_while_a_network_learns(run):
 def test_the_learning_rate_is_the_schedule(run):
     text = (run.model_dir / "sin" / "log.csv").read_text().splitlines()
     rates = [float(row["learning_rate"]) for row in csv.DictReader(text)]
-    # Four steps of warm-up, then a cosine down to a fiftieth of the peak.
-    cosine = 0.5 * (1 + np.cos(np.pi * np.array([6, 16, 26, 36]) / 40))
+    # Twenty steps of warm-up, then a cosine down to a fiftieth of the peak.
+    cosine = 0.5 * (1 + np.cos(np.pi * np.array([30, 80, 130, 180]) / 200))
     assert rates == pytest.approx(1e-2 * (0.02 + 0.98 * cosine), rel=1e-4)
 
 
@@ -85,6 +91,15 @@ def test_pictures_show_envelopes_with_low_bins_at_the_bottom():
     assert images[1, -1, 0, 0] > images[1, 0, 0, 0]
 
 
+def test_pictures_of_mixtures_are_in_db():
+    """Every bin of a 1024-point spectrum; of a 4096-point one those up to 4 kHz."""
+    magnitude = np.full((1, 3, 2049), 10.0)
+    magnitude[:, 1] = 0.0
+    found = pictures.magnitude_db(magnitude)
+    assert found.shape == pictures.magnitude_db(magnitude[:, :, :513]).shape == (1, 3, 513)
+    np.testing.assert_allclose(found[0, :, 7], [20.0, -40.0, 20.0])
+
+
 def test_a_log_begun_by_another_version_keeps_its_columns(tmp_path):
     (tmp_path / "log.csv").write_text("step,train_loss,old\n1,0.5,7\n")
     log.RunLog(tmp_path).row({"step": 2, "train_loss": 0.25, "learning_rate": 1e-3})
@@ -94,14 +109,14 @@ def test_a_log_begun_by_another_version_keeps_its_columns(tmp_path):
 # Mixed precision
 
 
+@pytest.mark.parametrize("preset", backend_steps.PRESET_NAMES)
 @pytest.mark.parametrize("name", NAMES)
-def test_mixed_precision_trains_and_outputs_stay_float32_and_close(run, tmp_path, name):
-    needed = {"encoder": ["autovc"], "sdn": ["encoder"], "sin": ["encoder", "f0"]}
-    for earlier in needed.get(name, []):
-        shutil.copytree(run.model_dir / earlier, tmp_path / earlier)
+def test_mixed_precision_trains_and_outputs_stay_float32_and_close(tmp_path, name, preset):
+    keras.utils.set_random_seed(1)
+    backend_steps.save_earlier(tmp_path, preset)
     keras.config.set_dtype_policy("mixed_bfloat16")
     trainer = harness.make_trainer(
-        name, tmp_path, harness.one_batch, precision="mixed_bfloat16", steps=16,
+        name, tmp_path, harness.one_batch, preset=preset, precision="mixed_bfloat16", steps=16,
         validate_every=8, learning_rate=1e-2,
     )  # fmt: skip
     trainer.run()
@@ -109,9 +124,11 @@ def test_mixed_precision_trains_and_outputs_stay_float32_and_close(run, tmp_path
     assert float(rows[1]["train_loss"]) < 0.95 * float(rows[0]["train_loss"])
     mixed = trainer.stage.model
     assert {"bfloat16", "float32"} <= {layer.compute_dtype for layer in mixed._flatten_layers()}
-    assert {variable.dtype for variable in mixed.variables} <= {"float32"}
+    # Beside the weights an LSTM has the state of a dropout that it does not use.
+    dtypes = {v.dtype for v in mixed.variables if "seed_generator" not in v.path}
+    assert dtypes == {"float32"}
     keras.config.set_dtype_policy("float32")
-    exact = models.build(name, PRESETS["tiny"], singers=len(harness.SINGERS))
+    exact = models.build(name, PRESETS[preset], singers=len(harness.SINGERS))
     for model in (mixed, exact):
         model.load_weights(trainer.best_path)
     batch = harness.batch(0)
@@ -126,7 +143,7 @@ def test_mixed_precision_trains_and_outputs_stay_float32_and_close(run, tmp_path
     for key, value in expected.items():
         assert found[key].dtype == np.float32
         error = np.sqrt(np.mean((found[key] - value) ** 2)) / value.std()
-        assert error < 0.05, (key, error)
+        assert error < 0.1, (key, error)
 
 
 # The paper's blocks

@@ -7,14 +7,14 @@ import shutil
 import numpy as np
 import pytest
 
-from sep_tf import train
+from sep_tf import models, train
 from sep_tf.config import PRESETS
 from sep_tf.errors import ModelError
 from sep_tf.training import settings, stages
 from tests import harness
 
 # As in the `run` fixture.
-RUN = {"steps": 40, "validate_every": 10, "learning_rate": 1e-2}
+RUN = {"steps": 200, "validate_every": 50, "learning_rate": 1e-2}
 
 
 @pytest.fixture
@@ -38,7 +38,7 @@ def rewrite(folder: pathlib.Path, change) -> None:
 
 def test_settings_are_beside_the_checkpoints(run):
     values = json.loads((run.model_dir / "encoder" / "config.json").read_text())
-    assert values["train"]["steps"] == 40 and values["model"]["preset"] == "tiny"
+    assert values["train"]["steps"] == RUN["steps"] and values["model"]["preset"] == "tiny"
     assert values["singers"] == list(harness.SINGERS)
     assert values["augment"]["reverb"] == 0.5
     found = settings.load(run.model_dir / "encoder")
@@ -94,11 +94,13 @@ def test_phrases_too_short_for_the_pictures_of_the_unet(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("name", "needed"), [("encoder", "autovc"), ("sdn", "encoder"), ("sin", "encoder")]
+    ("name", "needed"),
+    [("encoder", "autovc"), ("sdn", "encoder"), ("sin", "encoder"), ("sin", "f0")],
 )
-def test_a_stage_without_the_one_before(tmp_path, name, needed):
+def test_a_stage_without_the_one_before(copied, name, needed):
+    shutil.rmtree(copied / needed)
     with pytest.raises(ModelError) as error:
-        harness.make_trainer(name, tmp_path, harness.one_batch)
+        harness.make_trainer(name, copied, harness.one_batch)
     assert f"`sep-tf train --stage={needed}`" in str(error.value)
     assert "\n" not in str(error.value)
 
@@ -109,7 +111,7 @@ def test_weights_of_another_network(copied):
     with pytest.raises(ModelError, match=r"trained on other singers \(2, this data set trains 3\)"):
         stages.EncoderStage(PRESETS["tiny"], info, copied)
     known = stages.DataInfo(harness.SINGERS, np.zeros(64), np.ones(64))
-    words = r"autovc.*another preset or other singers \(preset tiny, 2 singers\)"
+    words = r"autovc.*another preset or other singers \(stage autovc, preset tiny, 2 singers\)"
     with pytest.raises(ModelError, match=words):
         stages.EncoderStage(PRESETS["tiny-paper"], known, copied)
 
@@ -133,25 +135,42 @@ def test_checkpoints_of_another_network_whose_settings_are_not_known(copied):
     rewrite(copied / "autovc", lambda values: values.update(singers=None))
     info = stages.DataInfo((*harness.SINGERS, "cid"), np.zeros(64), np.ones(64))
     trainer = harness.make_trainer("autovc", copied, harness.one_batch, info=info, **RUN)
-    with pytest.raises(ModelError, match="ckpt-40 is of another preset or other singers"):
+    with pytest.raises(ModelError, match="ckpt-200 is of another preset or other singers"):
         trainer.run()
 
 
 def test_damaged_weights_of_an_earlier_stage(copied):
     path = stages.weights_path(copied, "autovc")
     path.write_bytes(path.read_bytes()[:1000])
-    with pytest.raises(ModelError, match="or is damaged"):
+    with pytest.raises(ModelError, match="of another stage or damaged"):
         harness.make_trainer("encoder", copied, harness.one_batch)
 
 
-def test_other_settings_on_resume(copied):
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"steps": 41}, "(steps 200, now 41)"),
+        ({"preset": "tiny-paper"}, "(preset tiny, now tiny-paper; "),
+    ],
+)
+def test_other_settings_on_resume(copied, change, words):
     path = copied / "autovc" / settings.NAME
     before = path.read_text()
     with pytest.raises(ModelError) as error:
-        harness.make_trainer("autovc", copied, harness.one_batch, **(RUN | {"steps": 41}))
+        harness.make_trainer("autovc", copied, harness.one_batch, **(RUN | change))
     assert str(path) in str(error.value) and "--model_dir" in str(error.value)
-    assert "(steps 40, now 41)" in str(error.value)
+    assert words in str(error.value)
     assert path.read_text() == before
+
+
+def test_other_alterations_on_resume(copied):
+    """Refused where they are known; a file of a version that did not keep them goes on."""
+    rewrite(copied / "encoder", lambda values: values["augment"].update(fade=0.1))
+    words = r"encoder.config.json was made with other settings \(fade 0.1, now 0.0\); resume"
+    with pytest.raises(ModelError, match=words):
+        harness.make_trainer("encoder", copied, harness.one_batch, **RUN)
+    rewrite(copied / "encoder", lambda values: values.update(augment=None))
+    harness.make_trainer("encoder", copied, harness.one_batch, **RUN)
 
 
 # Fine-tuning
@@ -164,7 +183,8 @@ def test_weights_to_start_from(run, tmp_path, name):
     if name == "sin":  # F0 is no part of SIN's weights
         shutil.copytree(run.model_dir / "f0", tmp_path / "f0")
     stage = make_stage(name, tmp_path, given)
-    assert stage.kept == "" and not stage.model.encoder.trainable_variables
+    assert not stage.model.encoder.trainable_variables
+    assert f"encoder frozen, from {given}" in stage.summary
     same = make_stage(name, run.model_dir, given).model
     for a, b in zip(harness.weights(stage.model), harness.weights(same), strict=True):
         np.testing.assert_array_equal(a, b)
@@ -176,7 +196,7 @@ def test_the_frozen_encoder_stays_that_of_the_folder(run, copied, name):
     harness.randomise(other, 5)
     other.save_weights(stages.weights_path(copied, "encoder"))
     stage = make_stage(name, copied, stages.weights_path(run.model_dir, name))
-    assert str(copied) in stage.kept
+    assert f"encoder frozen, from {stages.weights_path(copied, 'encoder')}" in stage.summary
     for a, b in zip(harness.weights(stage.model.encoder), harness.weights(other), strict=True):
         np.testing.assert_array_equal(a, b)
     expected = make_stage(name, run.model_dir, stages.weights_path(run.model_dir, name)).model
@@ -185,6 +205,40 @@ def test_the_frozen_encoder_stays_that_of_the_folder(run, copied, name):
     )
     for a, b in pairs:
         np.testing.assert_array_equal(a, b)
+
+
+def test_weights_to_start_from_that_are_another_network_s(run, tmp_path):
+    path = tmp_path / "ss.weights.h5"
+    models.build("ss", PRESETS["tiny-paper"]).save_weights(path)
+    encoder = stages.weights_path(run.model_dir, "encoder")
+    for given, made in ((path, ""), (encoder, r" \(stage encoder, preset tiny, 2 singers\)")):
+        words = rf"{given} was trained with another preset .*{made}, is of another stage or damaged"
+        with pytest.raises(ModelError, match=words):
+            make_stage("ss", tmp_path, given)
+
+
+# What is said
+
+
+@pytest.mark.parametrize(
+    ("name", "earlier"),
+    [("autovc", []), ("encoder", ["autovc"]), ("sdn", ["encoder"]), ("sin", ["encoder", "f0"])],
+)
+def test_a_stage_says_what_it_trains_and_what_is_frozen(run, name, earlier):
+    stage = make_stage(name, run.model_dir)
+    count = sum(np.size(value) for value in stage.model.trainable_variables)
+    expected = [f"{name}: trains {count:,} parameters"]
+    expected += [
+        f"{part} frozen, from {stages.weights_path(run.model_dir, part)}" for part in earlier
+    ]
+    assert stage.summary.split("; ") == expected
+
+
+def test_the_teacher_that_hears_sdn_is_named(run):
+    config = stages.train_config("sdn", preset="tiny", content_weight=0.5)
+    info = stages.DataInfo(harness.SINGERS, np.zeros(64), np.ones(64))
+    stage = stages.SDNStage(PRESETS["tiny"], info, run.model_dir, config)
+    assert "; autovc frozen, from " in stage.summary
 
 
 def make_stage(name: str, model_dir: pathlib.Path, init_from=None) -> stages.Stage:

@@ -44,7 +44,7 @@ def make_optimizer(config: TrainConfig) -> keras.optimizers.Optimizer:
 
 
 class Interrupted(Exception):
-    """SIGTERM arrived; the state is saved."""
+    """SIGTERM or Ctrl-C arrived; the state is saved."""
 
 
 class BadRecord(Exception):
@@ -78,7 +78,7 @@ class Trainer:
           data: gives batches.
           model_dir: the stage's folder is in it.
           strategy: devices and workers.
-          stop: SIGTERM as the program hears it; None to listen during `run` only.
+          stop: signals as the program hears them; None to listen during `run` only.
 
         Raises:
           ModelError: the folder holds a training with other settings or singers.
@@ -130,11 +130,12 @@ class Trainer:
         """Trains until the steps or the patience end; returns the best validation loss.
 
         Raises:
-          Interrupted: SIGTERM; everything is saved.
+          Interrupted: SIGTERM or Ctrl-C; everything is saved.
           BadRecord: the data set is damaged.
           ModelError: no checkpoint can be restored.
           SepTfError: the loss became NaN; the last good checkpoint is kept.
         """
+        self.log.line(self.stage.summary)
         self._restore()
         self.log.rewind(self.step)
         if self.step < self.config.steps:
@@ -215,23 +216,25 @@ class Trainer:
         return f"{seconds:.3f} s/step, {left:.0f} min left"
 
     def _stopping(self, values: dict[str, float]) -> bool:
-        """Whether SIGTERM reached any worker: all must leave at the same step."""
+        """Whether a signal reached any worker: all must leave at the same step."""
         return self.stop.requested if self.workers == 1 else values["stop"] > 0
 
     def _save(self) -> None:
         if self.is_chief:
             self.manager.save(self.step)
 
-    def _check_finite(self, values: dict[str, float], batch: dict[str, Any]) -> None:
+    def _check_finite(
+        self, values: dict[str, float], batch: dict[str, Any], name: str = "loss"
+    ) -> None:
         """Raises SepTfError that names the songs of the batch whose loss or gradient is NaN."""
         # The norm too: a gradient that is NaN spoils the weights although the loss was finite.
-        if math.isfinite(values["loss"]) and math.isfinite(values["gradient_norm"]):
+        if math.isfinite(values["loss"]) and math.isfinite(values.get("gradient_norm", 0.0)):
             return
         parts = self.strategy.experimental_local_results(batch["song_index"])
         numbers = np.unique(np.concatenate([np.atleast_1d(part) for part in parts]))
         songs = ", ".join(self.stage.info.song(number) for number in numbers)
         raise SepTfError(
-            f"{self.config.stage}: the loss is not finite at step {self.step}, on phrases of "
+            f"{self.config.stage}: the {name} is not finite at step {self.step}, on phrases of "
             f"{songs}; {self._last_good()}"
         )
 
@@ -244,6 +247,9 @@ class Trainer:
 
         The first phrases become pictures and audio. Of several workers the chief measures and
         shows its own share.
+
+        Raises:
+          SepTfError: a loss is NaN.
         """
         batches = self.data(self.stage.validation_split, _VALIDATION_SEED)
         sums: dict[str, float] = {}
@@ -251,8 +257,10 @@ class Trainer:
         for batch in self._distribute(batches.take(self.config.validation_batches)):
             if self.is_chief and len(own) < _MEASURED:
                 own.append(self._local(batch))
-            for name, value in self._validation_step(batch).items():
-                sums[name] = sums.get(name, 0.0) + float(value)
+            found = {name: float(value) for name, value in self._validation_step(batch).items()}
+            self._check_finite(found, batch, "validation loss")
+            for name, value in found.items():
+                sums[name] = sums.get(name, 0.0) + value
         values = {name: value / self.config.validation_batches for name, value in sums.items()}
         return values | (self._measure(own) if own else {})
 
@@ -278,11 +286,6 @@ class Trainer:
         return {name: float(np.mean(several)) for name, several in values.items()}
 
     def _report(self, train: dict[str, float], valid: dict[str, float], seconds: float) -> None:
-        if not math.isfinite(valid["loss"]):
-            raise SepTfError(
-                f"{self.config.stage}: the validation loss is not finite at step {self.step}; "
-                f"{self._last_good()}"
-            )
         improved = valid["loss"] < float(self.best)
         if improved:
             self.best.assign(valid["loss"])

@@ -30,6 +30,12 @@ def envelopes(target: Any, found: Any) -> dict[str, np.ndarray]:
     return {"target": envelope_db(target), "found": envelope_db(found)}
 
 
+def magnitude_db(magnitude: Any) -> np.ndarray:
+    """Magnitudes [n, T, bins] in dB, [n, T, 513]: of 4096-point spectra only up to 4 kHz."""
+    shown = np.asarray(magnitude)[:, :, : AudioConfig().bins]
+    return 20.0 * np.log10(np.maximum(shown, 1e-2))
+
+
 def images(values: np.ndarray) -> np.ndarray:
     """[n, T, bins] -> float32 [n, bins, T, 1] in 0..1, low bins at the bottom."""
     values = np.asarray(values, np.float32)

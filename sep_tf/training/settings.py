@@ -18,7 +18,7 @@ class Settings:
     Attributes:
       train: steps, batches, losses.
       model: sizes of the networks.
-      augment: what is altered in training examples; kept for the reader.
+      augment: what is altered in training examples; None in files that did not keep it.
       singers: names in the order of the one-hot; None in files of versions that did not keep them.
     """
 
@@ -39,7 +39,11 @@ class Settings:
 
     def check_resumes(self, other: "Settings | None", path: Path) -> None:
         """Raises ModelError unless a training with the settings of `path` may go on with these."""
-        if other is None or (other.train, other.model) != (self.train, self.model):
+        if (
+            other is None
+            or (other.train, other.model) != (self.train, self.model)
+            or other.augment not in (None, self.augment)
+        ):
             raise ModelError(
                 f"{path} was made with other settings{_differences(self, other)}; resume with the "
                 "same flags or choose another --model_dir"
@@ -75,10 +79,10 @@ def load(folder: Path) -> Settings | None:
 
 
 def describe(settings: Settings | None) -> str:
-    """For example "preset lite, 34 singers"; empty where nothing is known."""
+    """For example "stage sdn, preset lite, 34 singers"; empty where nothing is known."""
     if settings is None:
         return ""
-    return f"preset {settings.model.preset}, {_singers(settings)}"
+    return f"stage {settings.train.stage}, preset {settings.model.preset}, {_singers(settings)}"
 
 
 def other_singers(made: tuple[str, ...], here: tuple[str, ...]) -> str:
@@ -102,7 +106,8 @@ def _differences(new: Settings, old: Settings | None) -> str:
         return ""
     pairs: list[tuple[str, Any, Any]] = [
         (field.name, getattr(before, field.name), getattr(after, field.name))
-        for before, after in ((old.train, new.train), (old.model, new.model))
+        for part, after in vars(new).items()
+        if dataclasses.is_dataclass(before := getattr(old, part))
         for field in dataclasses.fields(before)
     ]
     # Each once: the preset is in both.

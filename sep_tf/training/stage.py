@@ -1,6 +1,7 @@
 """What every training stage shares: prerequisites, the data's facts, weights of frames."""
 
 import dataclasses
+import math
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +11,9 @@ from keras import ops
 from sep_tf import losses
 from sep_tf.config import PAPER_GAINS, AugmentConfig, ModelConfig, TrainConfig
 from sep_tf.errors import ModelError
-from sep_tf.training import settings
+from sep_tf.training import averaging, settings
 from sep_tf.training.heard import Found
-from sep_tf.training.pictures import envelopes
+from sep_tf.training.pictures import envelopes, magnitude_db
 
 WEIGHTS_NAME = "best.weights.h5"
 # Frames without a voice teach the level only; they are many and easy.
@@ -41,13 +42,17 @@ def weights_path(model_dir: Path, stage: str) -> Path:
 def restore(model: Any, path: Path) -> None:
     """Loads an earlier stage's weights; raises ModelError when they are another network's."""
     try:
+        # Keras itself passes over layers of the file that a shallower network lacks.
+        if len(averaging.read(path)) != len(model.weights):
+            raise ValueError
         model.load_weights(path)
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, ModelError) as error:
         # Keras' own message lists every layer.
         known = settings.describe(settings.load(path.parent))
         made = f" ({known})" if known else ""
         raise ModelError(
-            f"{path} was trained with another preset or other singers{made}, or is damaged"
+            f"{path} was trained with another preset or other singers{made}, is of another stage "
+            "or damaged"
         ) from error
 
 
@@ -101,7 +106,9 @@ class Stage:
         Raises:
           ModelError: the weights of an earlier stage are missing, or another network's.
         """
-        for needed in self.needed(model_config):
+        # Stages whose networks it uses, frozen.
+        self.earlier = list(self.needed(model_config))
+        for needed in self.earlier:
             if init_from is None or needed != self.frozen:
                 self.require(needed, model_dir)
         self.info = info
@@ -111,12 +118,12 @@ class Stage:
         self.validation_split = self.config.validation_split or self.validation_split
         self.content_loss = losses.ContentLoss()
         self.create(model_config, model_dir)
-        # What a line of the program adds on where the weights come from.
-        self.kept = ""
         if init_from:
             restore(self.model, init_from)
         if self.frozen:
             self._freeze(getattr(self.model, self.frozen), weights_path(model_dir, self.frozen))
+        # What is trained and what frozen, and where the weights come from, in one line.
+        self.summary = self._summary(model_dir, init_from)
 
     @classmethod
     def needed(cls, model_config: ModelConfig) -> tuple[str, ...]:
@@ -127,8 +134,17 @@ class Stage:
     def _freeze(self, part: Any, path: Path) -> None:
         if path.is_file():
             restore(part, path)
-            self.kept = f", its {self.frozen} is that of {path}"
         part.trainable = False
+
+    def _summary(self, model_dir: Path, init_from: Path | None) -> str:
+        count = sum(math.prod(variable.shape) for variable in self.model.trainable_variables)
+        parts = [f"{self.name}: trains {count:,} parameters"]
+        if init_from:
+            parts[0] += f", from {init_from}"
+        for name in self.earlier:
+            path = weights_path(model_dir, name)
+            parts.append(f"{name} frozen, from {path if path.is_file() else init_from}")
+        return "; ".join(parts)
 
     @property
     def plain(self) -> bool:
@@ -155,7 +171,13 @@ class Stage:
         """Pictures of a few validation phrases by name: [n, T, bins], larger is brighter."""
         if found is None or found.features is None:
             return {}
-        return envelopes(batch["features"], found.features)
+        return self.mixture(batch) | envelopes(batch["features"], found.features)
+
+    def mixture(self, batch: dict[str, Any]) -> dict[str, np.ndarray]:
+        """The picture of what the network hears, where that is a mixture."""
+        if not self.spectrograms:
+            return {}
+        return {"mixture": magnitude_db(batch[self.spectrograms[0]])}
 
     def found(self, batch: dict[str, Any]) -> Found | None:
         """What the network says of validation phrases, to be measured and heard."""

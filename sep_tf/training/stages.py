@@ -14,13 +14,8 @@ from sep_tf.errors import ModelError
 from sep_tf.models import f0 as f0_network
 from sep_tf.models import f0_decoding
 from sep_tf.training.heard import Found
-from sep_tf.training.stage import (
-    DataInfo,
-    Stage,
-    check_singers,
-    restore,
-    weights_path,
-)
+from sep_tf.training.pictures import magnitude_db
+from sep_tf.training.stage import DataInfo, Stage, check_singers, restore, weights_path
 
 __all__ = ["STAGES", "DataInfo", "Stage", "restore", "train_config", "weights_path"]
 
@@ -84,7 +79,13 @@ class AutoVCStage(Stage):
         content = self.content_loss(out["code"], again)
         spread = ops.mean(ops.std(out["code"], axis=(0, 1)))
         total = before + after + self.content_weight * content
-        return {"loss": total, "after": after, "content": content, "code_spread": spread}
+        return {
+            "loss": total,
+            "before": before,
+            "after": after,
+            "content": content,
+            "code_spread": spread,
+        }
 
     def found(self, batch):
         out = self.model({"features": batch["features"], "singer": self.one_hot(batch)})
@@ -118,7 +119,8 @@ class EncoderStage(Stage):
 
     def pictures(self, batch, found):
         target = self.teacher.code(batch["features"], self.one_hot(batch))
-        return {"teacher": np.asarray(target), "code": np.asarray(self.model(batch["magnitude"]))}
+        code = np.asarray(self.model(batch["magnitude"]))
+        return self.mixture(batch) | {"teacher": np.asarray(target), "code": code}
 
 
 def decoder_losses(stage: Stage, target: Any, before: Any, after: Any, weight: Any) -> dict:
@@ -158,6 +160,7 @@ class SDNStage(Stage):
         self.teacher = None
         if self.config.content_weight:
             self.require("autovc", model_dir)
+            self.earlier.append("autovc")
             self.teacher = Teacher(config, self.info, model_dir)
         self.feature_loss = losses.feature_loss(self.config.feature_loss, self.info.std)
         self.model = models.build("sdn", config, singers=singers)
@@ -282,6 +285,9 @@ class F0Stage(Stage):
         count = ops.maximum(ops.sum(voiced), 1.0)
         return {
             "loss": salience + self.weights[0] * contour + self.weights[1] * voicing,
+            "salience": salience,
+            "contour": contour,
+            "voicing": voicing,
             "within_50_cents": ops.sum(hit * voiced) / count,
             "voicing_right": ops.mean(right),
         }
@@ -300,7 +306,7 @@ class F0Stage(Stage):
         if not self.model.softmax:
             shown = ops.sigmoid(heads["salience"])
         voiced = np.asarray(batch["voiced"])[:, :, None]
-        return {
+        return self.mixture(batch) | {
             "target": pitch.salience(np.maximum(np.asarray(batch["f0"]), 1.0)) * voiced,
             "salience": np.asarray(shown),
         }
@@ -371,12 +377,10 @@ class UNetStage(Stage):
         return Found(mask=np.asarray(self.model(batch["magnitude"])))
 
     def pictures(self, batch, found):
-        named = {
-            "mixture": batch["magnitude"],
-            "target": batch["voice_magnitude"],
-            "masked": batch["magnitude"] * found.mask,
+        return self.mixture(batch) | {
+            "target": magnitude_db(batch["voice_magnitude"]),
+            "masked": magnitude_db(batch["magnitude"] * found.mask),
         }
-        return {name: 20 * np.log10(np.maximum(value, 1e-2)) for name, value in named.items()}
 
 
 # In the order of `--stage=all`.
