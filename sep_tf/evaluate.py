@@ -74,7 +74,7 @@ flags.DEFINE_string(
     "singer",
     None,
     "Whom models that know singers (sdn) sing as; by default each song's target singer, or its "
-    "own.",
+    "own. Vocals of theirs in the manifest, of any split, give the distance to their timbre.",
     flag_values=FLAGS,
 )
 flags.DEFINE_string(
@@ -144,7 +144,12 @@ def _prepare(
 
     parsed = systems.parse(FLAGS.systems, FLAGS.model)
     folders = _folders(list(parsed))
+    names = [*parsed, *(folder.name for folder in folders)]
+    if FLAGS["baseline"].present and FLAGS.baseline not in names:
+        raise cli.UsageError(f"--baseline={FLAGS.baseline} is none of: {', '.join(names)}")
     notes = [note for folder in folders for note in folder.check(items)]
+    if early := songs.early_backings(items):
+        notes.append(early)
     content, identity = None, ""
     if FLAGS.content_model:
         from sep_tf.evaluation import networks
@@ -154,14 +159,14 @@ def _prepare(
         with cli.quiet_native_log():
             content, identity = networks.ContentEncoder(path), systems.file_digest(path)
     built = systems.build(parsed, FLAGS.runtime, items, FLAGS.singer)
+    singer = next((system.singer for system in built if system.singer), "")
     built += [folder.system() for folder in folders]
-    options = scoring.Options(
-        FLAGS.reference,
-        FLAGS.segment_seconds,
-        content,
-        identity,
-        songs.target_timbres(list(items), FLAGS.manifest, FLAGS.split),
-    )
+    timbres = songs.target_timbres(list(items), FLAGS.manifest, FLAGS.split, singer)
+    if singer and singer not in timbres:
+        notes.append(
+            f"no voiced vocals of {singer} in {FLAGS.manifest}: no distance to that singer"
+        )
+    options = scoring.Options(FLAGS.reference, FLAGS.segment_seconds, content, identity, timbres)
     return scoring.Evaluation(Path(FLAGS.output_dir), options, FLAGS.audio), built, notes
 
 

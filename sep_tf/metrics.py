@@ -30,7 +30,6 @@ TOLERANCE_CENTS = 50.0
 
 # Of envelopes, relative to the mean power of the voiced frames.
 FLOOR_DB = -70.0
-
 # Frames within so many dB of the song's loudest are loud.
 LOUD_DB = 30.0
 
@@ -80,7 +79,7 @@ class Distortion:
       unfloored_db: the same at the same lag, of envelopes without the floor.
       all_db: mean over all frames at that lag.
       loud_db: mean over frames within 30 dB of the reference's loudest.
-      lag_frames: the lag that gave this mean; positive when the estimate is late.
+      lag_frames: the lag of these means; positive when the estimate is late.
       n_frames: voiced frames of the reference; 0 when it has none.
     """
 
@@ -258,32 +257,34 @@ def mel_cepstral_distortion(
     return distortion(analyse_voice(reference, sample_rate), analyse_voice(estimate, sample_rate))
 
 
-def distortion(reference: Analysis, estimate: Analysis, config: AudioConfig = AUDIO) -> Distortion:
+def distortion(
+    reference: Analysis,
+    estimate: Analysis,
+    config: AudioConfig = AUDIO,
+    lag: int | None = None,
+    frames: slice = slice(None),
+) -> Distortion:
     """Mel-cepstral distortion between two analyses.
 
     Args:
       reference: the true voice; its voiced frames are those that count.
-      estimate: the extracted voice; silent beyond its ends, so that every lag is judged on the
-        same frames.
+      estimate: the extracted voice; silent beyond its ends, so that lags have the same frames.
       config: signal constants, for the frame rate.
+      lag: frames; None for the one with the smallest mean.
+      frames: of the reference that means are taken over.
 
     Returns:
-      Distortion at the lag with the smallest mean; NaN, 0, 0 if the reference has no voiced frame.
+      Distortion; its means are NaN if no frame of the reference is voiced.
     """
-    n_frames = int(np.count_nonzero(reference.voiced))
-    if n_frames == 0:
-        return Distortion(math.nan, math.nan, math.nan, math.nan, 0, 0)
-    lag = best_lag(reference, estimate, config)
-    distances = frame_distances(reference.mel_cepstrum, estimate.mel_cepstrum, lag)
-    unfloored = frame_distances(reference.unfloored, estimate.unfloored, lag)
-    return Distortion(
-        mean_db=float(np.mean(distances[reference.voiced])),
-        unfloored_db=float(np.mean(unfloored[reference.voiced])),
-        all_db=float(np.mean(distances)),
-        loud_db=float(np.mean(distances[loud_frames(reference)])),
-        lag_frames=lag,
-        n_frames=n_frames,
+    lag = best_lag(reference, estimate, config) if lag is None else lag
+    voiced, loud = reference.voiced[frames], loud_frames(reference)[frames]
+    floored = frame_distances(reference.mel_cepstrum, estimate.mel_cepstrum, lag)[frames]
+    unfloored = frame_distances(reference.unfloored, estimate.unfloored, lag)[frames]
+    chosen = (floored[voiced], unfloored[voiced], floored, floored[loud])
+    mean, unfloored_mean, everywhere, where_loud = (
+        float(np.mean(d)) if voiced.any() and d.size else math.nan for d in chosen
     )
+    return Distortion(mean, unfloored_mean, everywhere, where_loud, lag, int(voiced.sum()))
 
 
 def loud_frames(reference: Analysis) -> np.ndarray:

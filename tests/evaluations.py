@@ -6,10 +6,12 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
-from sep_tf import cli
+from sep_tf import audio_io, cli
 from sep_tf.evaluation import songs as songs_module
 
 RATE = 32_000
+ROOT = Path(__file__).parents[1]
+SAKURA = ROOT / "examples" / "sakura"
 
 
 def sung(f0: float, seconds: float = 0.8) -> np.ndarray:
@@ -45,6 +47,19 @@ def make_songs(folder: Path) -> Path:
     )
     (folder / "project.csv").write_text(project)
     return folder
+
+
+def make_short_song(folder: Path, seconds: float = 4.0) -> Path:
+    """A manifest of one song, from the bundled one: a second of backing, then voice too."""
+    vocals, mix = (
+        audio_io.read(SAKURA / name, RATE, offset=1.0, duration=seconds)[0]
+        for name in ("vocals.flac", "mix.flac")
+    )
+    soundfile.write(folder / "vocals.wav", vocals, RATE, "FLOAT")
+    soundfile.write(folder / "backing.wav", mix - vocals, RATE, "FLOAT")
+    manifest = folder / "song.csv"
+    manifest.write_text("id,singer,vocals,backing\nsakura,nit,vocals.wav,backing.wav\n")
+    return manifest
 
 
 def rows_of(songs, name: str, split: str = "test"):

@@ -1,16 +1,17 @@
 """The program `evaluate`: tables, files, pages, errors of one line."""
 
 import dataclasses
+import itertools
 import json
 import re
 
 import numpy as np
 import pytest
 import soundfile
-from evaluations import RATE, error_of, make_songs, rows_in, run, sung
+from evaluations import RATE, ROOT, error_of, make_songs, rows_in, run, sung
 
 from sep_tf import world
-from sep_tf.evaluation import scoring
+from sep_tf.evaluation import scoring, systems, tables
 from sep_tf.evaluation import songs as songs_module
 
 for _package in ("matplotlib", "mir_eval", "pystoi", "scipy"):
@@ -100,6 +101,66 @@ def test_what_is_written(evaluated):
     assert rows["one", "world", "all"]["mcd_raw_db"] == rows["one", "world", "all"]["mcd_db"]
 
 
+def test_the_paper_listeners_reference(evaluated, songs, tmp_path, capsys, no_plots):
+    argv = [songs / "test.csv", "--systems=mixture,world", "--reference=world"]
+    assert run(*argv, "--baseline=mixture", f"--output_dir={tmp_path}") == 0
+    rows, raw = rows_in(tmp_path), rows_in(evaluated[0])
+    for song in ("one", "two"):
+        for system in ("mixture", "world"):
+            row, before = rows[song, system, "all"], raw[song, system, "all"]
+            assert row["mcd_db"] == row["mcd_world_db"] == before["mcd_world_db"]
+            assert row["mcd_raw_db"] == before["mcd_raw_db"] == before["mcd_db"] != row["mcd_db"]
+            assert row["raw_pitch"] == before["raw_pitch"]  # f0 is the raw vocal's
+        world_row = rows[song, "world", "all"]
+        for field in ("mcd_db", "mcd_unfloored_db", "mcd_all_db", "mcd_loud_db", "lsd_db"):
+            assert float(world_row[field]) == 0.0
+        reference, heard = (tmp_path / "audio" / n / f"{song}.flac" for n in ("reference", "world"))
+        assert reference.read_bytes() == heard.read_bytes()
+        kept = evaluated[0] / "audio" / "reference" / f"{song}.flac"
+        assert reference.read_bytes() != kept.read_bytes()
+    table, before = (tmp_path / "table.md").read_text(encoding="utf-8"), evaluated[1]
+    assert "| world | 0.00 (0.00) | 0.00 (0.00) | 100.0 % |" in table
+    assert "Reference: the raw vocal re-synthesised by WORLD. p: " in table
+    assert "--reference=world" in table and "Reference: the raw vocal. p: " in before
+
+
+def test_the_tables_of_a_song_with_its_own_backing(songs, tmp_path, capsys, no_plots):
+    pause = np.zeros(RATE // 2, np.float32)
+    soundfile.write(songs / "pause.wav", np.concatenate([sung(220.0), pause]), RATE, "FLOAT")
+    manifest = songs / "own.csv"
+    manifest.write_text("song,vocals,backing,singer,seconds\nown,pause.wav,noise.wav,x,1.3\n")
+    argv = [manifest, "--systems=mixture,world", "--noaudio", f"--output_dir={tmp_path}"]
+    assert run(*argv) == 0
+    table = capsys.readouterr().out
+    assert table == (tmp_path / "table.md").read_text(encoding="utf-8")
+    heads = [block.split("\n", 3)[:3] for block in table.split("\n### ")[1:]]
+    found = {title: head for title, _, head in heads}
+    assert found["Pitch and voicing"] == (
+        "| System | f0 ≤ 50 cents ↑ | same, own voicing ↑ | same, any octave ↑ | octave errors ↓ "
+        "| voicing recall ↑ | false alarm ↓ | overall accuracy ↑ | f0 of the voice ↑ "
+        "| f0 roughness (cents) |"
+    )
+    assert found["Isolation"] == "| System | level in silence (dB) ↓ | backing correlation ↓ |"
+    rows = rows_in(tmp_path)
+    levels = [float(rows["own", system, "all"]["silence_db"]) for system in ("world", "mixture")]
+    assert levels[0] < -40 < levels[1]
+
+
+def table_of(document: str) -> list[str]:
+    """The main table of a document: the lines from the heading on that evaluate writes."""
+    lines = (ROOT / document).read_text(encoding="utf-8").splitlines()
+    start = lines.index(tables.main_table({}).splitlines()[0])
+    return list(itertools.takewhile(lambda line: line.startswith("|"), lines[start:]))
+
+
+def test_the_figures_of_readme_and_model_card_are_one():
+    readme = table_of("README.md")
+    assert readme == table_of("MODEL_CARD.md")
+    assert [row.split(" |")[0] for row in readme[2:]] == [
+        f"| {system}" for system in ("sin", "sdn", "ss", "unet", "mixture", "world")
+    ]
+
+
 def test_f0_of_the_voices_is_kept_for_the_pictures(evaluated):
     out, _ = evaluated
     for system, pitch in (("tool", 330.0), ("world", 330.0), ("sin", 220.0)):
@@ -179,7 +240,13 @@ def test_a_run_that_failed_goes_on(songs, tmp_path, capsys, monkeypatch, no_plot
         "id,singer,vocals,backing\none,x,a.wav,noise.wav\nlate,x,later.wav,noise.wav\n"
     )
     argv = [manifest, "--systems=sin", "--jobs=1", "--noaudio", f"--output_dir={tmp_path}"]
-    assert "row late: " in error_of(capsys, *argv)
+    assert run(*argv) == 1
+    out, err = capsys.readouterr()
+    assert out == ""
+    # What is done is said, then the one line of the error.
+    done, error = err.splitlines()
+    assert done == "measured one (1 of 2)"
+    assert error.startswith("sep-tf evaluate: error: row late: ")
     assert Fake.calls == before + 1
     assert not (tmp_path / "results.csv").exists()
     soundfile.write(voice, sung(250.0), RATE, "FLOAT")
@@ -211,6 +278,32 @@ def test_the_longest_song_is_begun_first(songs, tmp_path, monkeypatch):
     items = songs_module.select(str(manifest), "test", None)
     assert evaluation.score_all(items, []) == ["a", "b", "c"]
     assert begun == ["b", "a", "c"]
+
+
+def test_progress_counts_voices_and_names_songs(songs, tmp_path, capsys, no_plots):
+    items = songs_module.select(str(songs / "test.csv"), "test", None)
+    built = systems.build({"mixture": "mixture", "world": "world"}, "auto")
+    evaluation = scoring.Evaluation(tmp_path, scoring.Options(), keep_audio=False)
+    for _ in range(2):  # what an earlier run has scored counts as well
+        done = []
+        evaluation.score_song(items[0], built, lambda done=done: done.append(None))
+        assert len(done) == 2
+    evaluation.score_all(items, built, jobs=1)
+    lines = capsys.readouterr().err.splitlines()
+    assert lines == ["measured one (1 of 2)", "measured two (2 of 2)"]
+
+
+def test_jobs_change_no_figure(songs, tmp_path, no_plots):
+    manifest = songs / "jobs.csv"
+    rows = [f"s{n},x,{'ab'[n % 2]}.wav,noise.wav,0.{n}" for n in range(3)]
+    manifest.write_text("\n".join(["id,singer,vocals,backing,backing_start", *rows]) + "\n")
+    results = []
+    for jobs in (1, 2):
+        out = tmp_path / str(jobs)
+        argv = [manifest, "--systems=mixture,world", "--noaudio", "--segment_seconds=0.3"]
+        assert run(*argv, f"--jobs={jobs}", f"--output_dir={out}") == 0
+        results.append((out / "results.csv").read_text())
+    assert results[0] == results[1] and results[0].count("\n") == 1 + 3 * 2 * 4
 
 
 def test_conditions_targets_and_segments(songs, tmp_path, capsys, no_plots):
@@ -272,6 +365,8 @@ def test_errors_are_one_line(songs, tmp_path, capsys):
     target = songs / "target.csv"
     target.write_text("id,singer,vocals,backing,target_singer\none,x,a.wav,noise.wav,who\n")
     assert "no vocals of target singer who" in error_of(capsys, target, out)
+    nobody = error_of(capsys, test, out, "--systems=mixture,world", "--baseline=sin")
+    assert "--baseline=sin is none of: mixture, world" in nobody
     assert not (tmp_path / "out").exists()
 
 

@@ -6,7 +6,7 @@ import types
 import numpy as np
 import pytest
 import soundfile
-from evaluations import RATE, error_of, make_songs, rows_of, sung
+from evaluations import RATE, error_of, make_songs, rows_in, rows_of, run, sung
 
 from sep_tf import metrics
 from sep_tf.errors import DataError, ModelError
@@ -49,6 +49,28 @@ def test_a_backing_that_ends_early_is_followed_by_silence(songs):
     assert len(mixture) == len(reference)
     assert np.abs(mixture - reference)[:n].max() > 0
     np.testing.assert_array_equal(mixture[n + 1 :], reference[n + 1 :])
+
+
+def test_a_backing_that_ends_early_is_said(songs, tmp_path, capsys):
+    soundfile.write(songs / "four.wav", np.tile(sung(220.0), 5), RATE, "FLOAT")
+    manifest = songs / "early.csv"
+    manifest.write_text(
+        "id,singer,vocals,backing,backing_start\n"
+        "fits,x,a.wav,noise.wav,1.2\nearly,x,four.wav,noise.wav,1.2\nsolo,x,a.wav,,\n"
+        "late,x,a.wav,noise.wav,1.5\nno audio,x,early.csv,noise.wav,0\n"
+    )
+    items = songs_module.select(str(manifest), "test", None)
+    note = "row early: backing ends 3.2 s before the vocals"
+    assert songs_module.early_backings(items) == (
+        f"{note}, row late: backing ends 0.3 s before the vocals"
+    )
+    assert songs_module.early_backings(items[:1]) == ""
+    many = songs_module.early_backings([items[1]] * 10)
+    assert many.count(note) == 8 and many.endswith(" and 2 more")
+    argv = [manifest, "--systems=mixture", "--limit=2", "--noaudio", f"--output_dir={tmp_path}"]
+    assert run(*argv) == 0
+    assert f"sep-tf evaluate: {note}\n" in capsys.readouterr().err
+    assert note in (tmp_path / "index.html").read_text(encoding="utf-8")
 
 
 def test_split_chooses_rows_where_there_are_splits(songs):
@@ -121,6 +143,49 @@ def test_models_that_know_singers_sing_as_target_own_or_given(songs, monkeypatch
     for item in target:
         system.estimate(types.SimpleNamespace(item=item))
     assert sung == [{"singer": 0}, {"singer": 1}]
+
+
+def test_singer_is_the_target_where_the_manifest_has_their_voice(
+    songs, tmp_path, capsys, monkeypatch
+):
+    info = ModelInfo("sdn", {}, 32, 128, singers=("x", "y", "z"))
+    monkeypatch.setattr("sep_tf.runtimes.find", lambda *_: ("litert", None))
+    monkeypatch.setattr("sep_tf.runtimes.describe", lambda model, runtime: info)
+    monkeypatch.setattr(
+        "sep_tf.runtimes.load", lambda model, runtime: types.SimpleNamespace(info=info)
+    )
+    monkeypatch.setattr(systems, "_digest", lambda model, runtime: "model")
+    monkeypatch.setattr("sep_tf.evaluation.plots.box_plots", lambda folder, measured: [])
+    # It sings as z does, whose voice is b.wav.
+    voice = systems.Estimate(sung(330.0))
+    monkeypatch.setattr(systems, "_estimator", lambda separator: lambda song: voice)
+    manifest = songs / "singers.csv"
+    manifest.write_text(
+        "song_id,singer,vocals,backing,split,target_singer\n"
+        "free,x,a.wav,noise.wav,test,\nasked,x,a.wav,noise.wav,test,y\n"
+        "enrol,z,b.wav,,train,\nother,y,a.wav,,train,\n"
+    )
+    argv = [manifest, "--systems=mixture,sdn", "--baseline=sdn", f"--output_dir={tmp_path}"]
+    argv += ["--noaudio", "--jobs=1"]
+    columns = ("target_timbre_db", "timbre_moved")
+
+    def moved(song, system):
+        row = rows_in(tmp_path)[song, system, "all"]
+        return [float(row[column]) if row[column] else None for column in columns]
+
+    assert run(*argv, "--singer=z") == 0
+    assert "no voiced vocals" not in capsys.readouterr().err
+    assert moved("free", "sdn") == pytest.approx([0.0, 1.0], abs=1e-3)
+    assert moved("free", "mixture") == [None, None]
+    # The column comes first; y sounds as the source does.
+    assert moved("asked", "sdn")[0] > 1 and moved("asked", "sdn")[1] == pytest.approx(0.5, abs=0.02)
+    manifest.write_text(manifest.read_text().replace("enrol,z,b.wav,,train,\n", ""))
+    assert run(*argv, "--singer=z") == 0
+    err = capsys.readouterr().err
+    assert f"sep-tf evaluate: no voiced vocals of z in {manifest}: no distance" in err
+    assert moved("free", "sdn") == [None, None] and moved("asked", "sdn")[0] > 1
+    assert run(*argv[:1], "--systems=mixture", *argv[2:], "--baseline=mixture", "--singer=z") == 0
+    assert "no voiced vocals" not in capsys.readouterr().err  # nobody sings as z
 
 
 class Tilt:

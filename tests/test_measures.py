@@ -8,7 +8,7 @@ import pytest
 from scipy import signal as scipy_signal
 
 from sep_tf import metrics, world
-from sep_tf.evaluation import measures, plots, scores, statistics, tables
+from sep_tf.evaluation import measures, pictures, plots, scores, statistics, tables
 
 RATE = 32_000
 
@@ -252,6 +252,9 @@ def score(**values) -> scores.Score:
 def test_every_figure_is_defined_once():
     fields = {f.name for f in dataclasses.fields(scores.Score) if f.type is float} - {"seconds"}
     assert fields == set(scores.BY_FIELD) and len(scores.METRICS) == len(scores.BY_FIELD)
+    for metric in scores.METRICS:
+        assert metric.definition.endswith(".") and metric.source.strip(), metric.field
+        assert not metric.source.endswith(".")
 
 
 def test_summary_by_hand():
@@ -318,6 +321,47 @@ def test_tables_mark_what_differs_from_the_baseline():
     text = tables.report({"": summary}, "c", "raw", "sin")
     for title in ("Distortion", "Pitch and voicing", "Isolation"):
         assert f"### {title}\n" in text
+
+
+def test_the_distortion_table_has_interval_and_significance():
+    songs = [f"s{n:02}" for n in range(12)]
+    many = [score(song_id=s, mcd_db=5.0 + 2 * (n % 2)) for n, s in enumerate(songs)]
+    worse = [1.0 + 0.01 * n for n in range(12)]
+    many += [
+        score(song_id=s.song_id, system="all songs", mcd_db=s.mcd_db + more)
+        for s, more in zip(many, worse, strict=True)
+    ]
+    many += [
+        score(song_id=s, system="eight", mcd_db=8.0 + 0.1 * n, mcd_all_db=3.5)
+        for n, s in enumerate(songs[:8])
+    ]
+    summary = statistics.summarise(many)
+    head, _, *rows = tables.distortion_table(summary, "sin").splitlines()
+    assert head.startswith(
+        "| System | MCD mean (dB) | std | 95 % interval | p against sin | MCD, all"
+    )
+    # t(0.975, 11) = 2.2010; s = 1.044466; half = 0.6636. One sign: 2 / 2^12 and 2 / 2^8.
+    assert rows[0].startswith("| sin | 6.00 | 1.00 | 5.34 to 6.66 | – | 0.00 |")
+    assert rows[1].startswith("| all songs | 7.05 | 1.0") and "| < 0.001 | 0.00 |" in rows[1]
+    # t(0.975, 7) = 2.3646; s = 0.244949; half = 0.2048.
+    assert rows[2].startswith("| eight | 8.35 | 0.23 | 8.15 to 8.55 | 0.008 | 3.50 |")
+    alone = statistics.summarise([score(mcd_db=5.0)])
+    row = tables.distortion_table(alone, "sin").splitlines()[2]
+    assert row.startswith("| sin | 5.00 | 0.00 | – | – |")
+
+
+def test_best_median_and_worst_songs_are_drawn():
+    distortions = {"d": 4.0, "a": 1.0, "j": 10.0, "f": 6.0, "silent": math.nan, "b": 2.0}
+    distortions |= {"h": 8.0, "c": 3.0, "i": 9.0, "e": 5.0, "g": 7.0}
+    many = [score(song_id=s, mcd_db=value) for s, value in distortions.items()]
+    many += [score(song_id="f", segment="0-30"), score(song_id="j", system="other")]
+    assert pictures.choose(many, "sin", 3) == {
+        **dict.fromkeys("abc", "best"), **dict.fromkeys("def", "median"),
+        **dict.fromkeys("hij", "worst"),
+    }  # fmt: skip
+    few = [s for s in many if s.song_id in "ab"]
+    assert pictures.choose(few, "sin", 3) == {"a": "best", "b": "best"}
+    assert pictures.choose(many, "nobody", 3) == {}
 
 
 def test_pictures_take_names_with_dollars_and_unvoiced_songs(tmp_path):

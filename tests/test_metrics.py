@@ -1,6 +1,8 @@
 """Distortion and f0 figures against values worked out by hand or by another route."""
 
+import dataclasses
 import math
+import warnings
 
 import numpy as np
 import pytest
@@ -125,6 +127,28 @@ def test_hand_computed_decibels():
     # sqrt(2 * (0.09 + 0.16)) = 0.7071068
     result = metrics.distortion(made(c, voiced), made(shifted))
     assert result.mean_db == pytest.approx(3.0709256, abs=1e-6)
+
+
+def test_distortion_of_some_frames_at_a_known_lag():
+    c = np.zeros((6, 25))
+    c[:, 3] = [0.0, 0.1, 0.2, 0.3, 0.4, 0.5]
+    truth = dataclasses.replace(
+        made(np.zeros((6, 25)), np.array([1, 1, 0, 1, 0, 0], bool)),
+        level_db=np.array([-10.0, -50.0, -20.0, -50.0, -20.0, -50.0]),
+    )
+    unit = 10 / math.log(10) * math.sqrt(2)
+    found = metrics.distortion(truth, made(c), lag=1, frames=slice(0, 4))
+    # The estimate's frames 1 to 4; loud is what the whole song's peak makes so.
+    assert found.mean_db == found.unfloored_db == pytest.approx((0.1 + 0.2 + 0.4) / 3 * unit)
+    assert found.all_db == pytest.approx(0.25 * unit)
+    assert found.loud_db == pytest.approx((0.1 + 0.3) / 2 * unit)
+    assert (found.lag_frames, found.n_frames) == (1, 3)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        quiet = metrics.distortion(truth, made(c), lag=1, frames=slice(3, 4))
+        unvoiced = metrics.distortion(truth, made(c), lag=1, frames=slice(4, 6))
+    assert quiet.mean_db == pytest.approx(0.4 * unit) and math.isnan(quiet.loud_db)
+    assert math.isnan(unvoiced.all_db) and unvoiced.n_frames == 0
 
 
 def test_c0_is_left_out_and_only_voiced_frames_of_the_reference_count():

@@ -14,6 +14,7 @@ from sep_tf.evaluation.plots import COLOURS
 from sep_tf.evaluation.scores import METRICS, WHOLE, Metric, Score
 from sep_tf.evaluation.songs import Item
 from sep_tf.evaluation.systems import BOUNDS
+from sep_tf.evaluation.tables import SIGNIFICANT
 
 TEMPLATE = Path(__file__).with_name("page.html")
 _METRIC_FIELDS = [metric.field for metric in METRICS]
@@ -62,6 +63,7 @@ def data(
         "metrics": [dataclasses.asdict(metric) for metric in METRICS],
         "systems": systems,
         "bounds": list(BOUNDS),
+        "significant": SIGNIFICANT,
         "colours": dict(zip(systems, COLOURS * len(systems), strict=False)),
         "plots": [[metric.field, quote(f"plots/{file}")] for metric, file in plots],
         "songs": songs,

@@ -20,6 +20,7 @@ class Metric:
       unit: "dB", "%" (shares, kept as 0..1), "cents" or "".
       better: "low", "high", or "" where neither is.
       definition: in a sentence; metrics.py and measures.py have the details.
+      source: who defined it, "ours" where this project did.
       frames: what a mean over all frames of all songs weighs songs by: "voiced", "unvoiced",
         "all", or "" where it makes no sense.
     """
@@ -29,66 +30,79 @@ class Metric:
     unit: str
     better: Literal["low", "high", ""]
     definition: str
+    source: str
     frames: Literal["voiced", "unvoiced", "all", ""] = "voiced"
 
 
 _MCD = "10/ln 10 · √(2 Σ Δc²) over mel-cepstra of order 24, α 0.45, c0 left out, one lag of ±150 ms"
+_KUBICHEK = "Kubichek 1993; mel-cepstrum as SPTK's sp2mc"
+_MELODY = "mir_eval.melody, after Poliner et al. 2007 and Salamon et al. 2014"
 METRICS = (
     Metric("mcd_db", "MCD", "dB", "low",
            f"Mel-cepstral distortion: {_MCD}; frames voiced in the reference, envelopes floored"
-           " 70 dB below the voice."),
-    Metric("mcd_unfloored_db", "MCD, no floor", "dB", "low", "The same without that floor."),
+           " 70 dB below the voice.", f"{_KUBICHEK}; the floor is ours"),
+    Metric("mcd_unfloored_db", "MCD, no floor", "dB", "low", "The same without that floor.",
+           _KUBICHEK),
     Metric("mcd_all_db", "MCD, all frames", "dB", "low",
-           "The same over all frames, silence too.", "all"),
+           "The same as MCD over all frames, silence too.", _KUBICHEK, "all"),
     Metric("mcd_loud_db", "MCD, loud frames", "dB", "low",
-           "The same over frames within 30 dB of the song's loudest.", "all"),
+           "The same as MCD over frames within 30 dB of the song's loudest.",
+           f"{_KUBICHEK}; the choice of frames is ours", "all"),
     Metric("mcd_raw_db", "MCD, raw reference", "dB", "low",
-           "MCD against the raw vocal, whatever --reference says."),
+           "MCD against the raw vocal, whatever --reference says.", _KUBICHEK),
     Metric("mcd_world_db", "MCD, WORLD reference", "dB", "low",
-           "MCD against the raw vocal re-synthesised by WORLD, which the paper's listeners had."),
+           "MCD against the raw vocal re-synthesised by WORLD, which the paper's listeners had.",
+           f"{_KUBICHEK}; reference of Chandna et al. 2020"),
     Metric("lsd_db", "log spectral distance", "dB", "low",
            "Root mean square over frequency of the difference of power spectra (Hann 1024) in "
-           "dB, floored 70 dB below the voice; voiced frames (Gray and Markel 1976)."),
+           "dB, floored 70 dB below the voice; voiced frames.",
+           "Gray and Markel 1976; the floor is ours"),
     Metric("aperiodicity_db", "aperiodicity error", "dB", "low",
            "Mean absolute difference of WORLD's four coded band aperiodicities, frames voiced "
-           "in both."),
+           "in both.", "ours; aperiodicity by D4C, Morise 2016"),
     Metric("timbre_db", "timbre distance", "dB", "low",
-           "Distance of the long-term mean mel-cepstra of voiced frames, on the scale of the MCD."),
+           "Distance of the long-term mean mel-cepstra of voiced frames, on the scale of the MCD.",
+           "ours"),
     Metric("target_timbre_db", "distance to target singer", "dB", "low",
-           "Distance of the long-term mean mel-cepstrum from the target singer's."),
+           "Distance of the long-term mean mel-cepstrum from the target singer's.", "ours"),
     Metric("timbre_moved", "timbre moved", "%", "high",
            "Distance from the source's timbre over the sum of the distances from source and "
-           "target: 100 % is the target singer's timbre."),
+           "target: 100 % is the target singer's timbre.", "ours"),
     Metric("estoi", "ESTOI", "", "high",
-           "Extended short-time objective intelligibility against the reference (Jensen and "
-           "Taal 2016; pystoi), a proxy: it was not made for re-synthesised singing.", "all"),
+           "Extended short-time objective intelligibility against the reference, a proxy: it "
+           "was not made for re-synthesised singing.", "Jensen and Taal 2016; pystoi", "all"),
     Metric("content_distance", "content distance", "", "low",
            "Mean absolute difference of content codes (the mixture encoder of --content_model,"
            " on the voice over the song's backing), over the deviation of the reference's "
-           "codes: 0 is the same.", "all"),
+           "codes: 0 is the same.", "ours; codes and distance of Chandna et al. 2020, eq. 6",
+           "all"),
     Metric("silence_db", "level in silence", "dB", "low",
            "Isolation: level where the true voice is silent (below -60 dBFS), relative to the "
-           "level where it sings.", ""),
+           "level where it sings.", "ours", ""),
     Metric("backing_correlation", "backing correlation", "", "low",
            "Isolation: correlation of the envelope in dB with the backing's, what both share "
-           "with the true voice taken out.", "all"),
+           "with the true voice taken out.", "ours", "all"),
     Metric("raw_pitch", "f0 ≤ 50 cents", "%", "high",
            "Raw pitch accuracy: the reference's voiced frames where the contour is within 50 "
-           "cents (mir_eval.melody)."),
+           "cents.", _MELODY),
     Metric("voiced_pitch", "same, own voicing", "%", "high",
-           "The same, frames the system calls unvoiced count as wrong."),
-    Metric("raw_chroma", "same, any octave", "%", "high", "Raw chroma accuracy: octaves ignored."),
-    Metric("octave_errors", "octave errors", "%", "low", "Right but for octaves."),
+           "The same, frames the system calls unvoiced count as wrong.",
+           "ours, of mir_eval's raw pitch accuracy"),
+    Metric("raw_chroma", "same, any octave", "%", "high", "Raw chroma accuracy: octaves ignored.",
+           _MELODY),
+    Metric("octave_errors", "octave errors", "%", "low", "Right but for octaves.",
+           "ours: raw chroma accuracy less raw pitch accuracy"),
     Metric("voicing_recall", "voicing recall", "%", "high",
-           "The reference's voiced frames called voiced."),
+           "The reference's voiced frames called voiced.", _MELODY),
     Metric("voicing_false_alarm", "false alarm", "%", "low",
-           "The reference's unvoiced frames called voiced.", "unvoiced"),
+           "The reference's unvoiced frames called voiced.", _MELODY, "unvoiced"),
     Metric("overall_accuracy", "overall accuracy", "%", "high",
-           "All frames: right f0 and voiced, or rightly unvoiced.", "all"),
+           "All frames: right f0 and voiced, or rightly unvoiced.", _MELODY, "all"),
     Metric("heard_pitch", "f0 of the voice", "%", "high",
-           "As f0 ≤ 50 cents, own voicing, for harvest on the written voice."),
+           "As f0 ≤ 50 cents, own voicing, for harvest on the written voice.",
+           "ours; harvest, Morise 2017"),
     Metric("f0_roughness", "f0 roughness", "cents", "",
-           "Mean absolute second difference of the contour over voiced frames."),
+           "Mean absolute second difference of the contour over voiced frames.", "ours"),
 )  # fmt: skip
 BY_FIELD = {metric.field: metric for metric in METRICS}
 

@@ -5,6 +5,7 @@ import functools
 import hashlib
 import json
 import math
+import sys
 from collections.abc import Callable, Sequence
 from concurrent import futures
 from pathlib import Path
@@ -36,7 +37,7 @@ class Options:
       segment_seconds: longer songs are also scored in pieces of this length; 0 for never.
       content: maps [samples] to content codes; None leaves that figure out.
       content_identity: names the model of `content`.
-      timbres: {target singer: timbre [24]}.
+      timbres: {singer: timbre [24]} of those who may be a target.
     """
 
     reference: str = "raw"
@@ -64,6 +65,8 @@ class Evaluation:
     ) -> list[Score]:
         """Every system on every song, in their order. WORLD releases the GIL: threads suffice.
 
+        Shows a bar on a terminal, elsewhere a line a song, on stderr.
+
         Raises:
           SepTfError: the first song that failed. Songs not yet begun are dropped; what is done is
             kept for the next run.
@@ -78,11 +81,16 @@ class Evaluation:
                 # The longest first: no thread is to begin it when the others are done.
                 order = sorted(range(len(items)), key=lambda n: -_seconds(items[n]))
                 waiting = {
-                    n: pool.submit(self.score_song, items[n], systems, bar.update) for n in order
+                    pool.submit(self.score_song, items[n], systems, bar.update): n for n in order
                 }
-                for future in futures.as_completed(waiting.values()):
-                    future.result()
-                return [score for n in range(len(items)) for score in waiting[n].result()]
+                scores: dict[int, list[Score]] = {}
+                for future in futures.as_completed(waiting):
+                    n = waiting[future]
+                    scores[n] = future.result()
+                    if not sys.stderr.isatty():
+                        song = items[n].row.song_id
+                        print(f"measured {song} ({len(scores)} of {len(items)})", file=sys.stderr)
+                return [score for n in range(len(items)) for score in scores[n]]
             finally:
                 pool.shutdown(wait=True, cancel_futures=True)
 
@@ -129,13 +137,18 @@ class Evaluation:
     def _key(self, item: Item, system: System) -> str:
         """Of everything that a score depends on."""
         options = self.options
-        target = options.timbres.get(item.target_singer)
+        target = options.timbres.get(_target(item, system))
         parts = [
             VERSION, song_key(item), system.name, system.identity(item), options.reference,
             repr(options.segment_seconds), options.content_identity, item.condition,
             item.target_singer, "" if target is None else target.tobytes().hex(),
         ]  # fmt: skip
         return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+
+
+def _target(item: Item, system: System) -> str:
+    """Whose timbre the voice is to have: "" for nobody's in particular."""
+    return item.target_singer or system.singer
 
 
 def _seconds(item: Item) -> float:
@@ -236,7 +249,7 @@ class _Judge:
         else:
             heard = metrics.analyse_voice(estimate.audio)
         self._keep_f0(system.name, heard.f0)
-        compared = _Comparison(self, system.name, estimate, heard)
+        compared = _Comparison(self, system, estimate, heard)
         n_frames = len(self.raw)
         scores = [compared.score(WHOLE, slice(0, n_frames))]
         step = round(self.options.segment_seconds * world.AUDIO.frames_per_second)
@@ -251,18 +264,13 @@ class _Judge:
 class _Comparison:
     """One system's voice against the reference: per frame first, then means of any frames."""
 
-    def __init__(self, judge: _Judge, name: str, estimate: Estimate, heard: Analysis) -> None:
-        self.judge, self.name, self.estimate, self.heard = judge, name, estimate, heard
+    def __init__(self, judge: _Judge, system: System, estimate: Estimate, heard: Analysis) -> None:
+        self.judge, self.system, self.estimate, self.heard = judge, system, estimate, heard
         truth = judge.truth
         self.lag = metrics.best_lag(truth, heard)
-        self.floored = metrics.frame_distances(truth.mel_cepstrum, heard.mel_cepstrum, self.lag)
-        self.unfloored = metrics.frame_distances(truth.unfloored, heard.unfloored, self.lag)
+        # With the lag of each: a search takes longer than all else here.
         self.references = {
-            field: self.floored  # the lag is searched for once
-            if analysis is truth
-            else metrics.frame_distances(
-                analysis.mel_cepstrum, heard.mel_cepstrum, metrics.best_lag(analysis, heard)
-            )
+            field: (analysis, self.lag if analysis is truth else metrics.best_lag(analysis, heard))
             for field, analysis in (("mcd_raw_db", judge.raw), ("mcd_world_db", judge.world))
         }
         self.lsd = measures.log_spectral_distance(
@@ -282,33 +290,34 @@ class _Comparison:
         """Every figure over the frames."""
         song, truth = self.judge.song, self.judge.truth
         row, hop = song.item.row, world.AUDIO.hop_length
-        voiced, loud = truth.voiced[frames], metrics.loud_frames(truth)[frames]
+        voiced = truth.voiced[frames]
         samples = slice(frames.start * hop, min(frames.stop * hop, len(song.voice)))
         contour, own = self.contour[frames], self.voiced[frames]
         levels = truth.level_db[frames], self.level_db[frames]
         heard_f0, heard_voiced = self.heard.f0[frames], self.heard.voiced[frames]
         heard_pitch = metrics.pitch_scores(truth.f0[frames], heard_f0, heard_voiced).voiced_pitch
-        n_voiced = int(voiced.sum())
+        found = metrics.distortion(truth, self.heard, lag=self.lag, frames=frames)
         values = self._timbre(frames) | {
-            field: _mean(distances[frames], voiced) for field, distances in self.references.items()
+            field: metrics.distortion(analysis, self.heard, lag=lag, frames=frames).mean_db
+            for field, (analysis, lag) in self.references.items()
         }
         if segment == WHOLE and self.judge.content is not None:
-            found = self.judge.code(self.shifted)
-            values["content_distance"] = measures.code_distance(self.judge.content, found)
+            code = self.judge.code(self.shifted)
+            values["content_distance"] = measures.code_distance(self.judge.content, code)
         return Score(
             song_id=row.song_id,
             singer=row.singer,
             condition=song.item.condition,
-            system=self.name,
+            system=self.system.name,
             segment=segment,
             seconds=round((samples.stop - samples.start) / SAMPLE_RATE, 3),
-            voiced_frames=n_voiced,
-            unvoiced_frames=len(voiced) - n_voiced,
+            voiced_frames=found.n_frames,
+            unvoiced_frames=len(voiced) - found.n_frames,
             lag_frames=self.lag,
-            mcd_db=_mean(self.floored[frames], voiced),
-            mcd_unfloored_db=_mean(self.unfloored[frames], voiced),
-            mcd_all_db=_mean(self.floored[frames], np.full(len(voiced), n_voiced > 0)),
-            mcd_loud_db=_mean(self.floored[frames], loud & (n_voiced > 0)),
+            mcd_db=found.mean_db,
+            mcd_unfloored_db=found.unfloored_db,
+            mcd_all_db=found.all_db,
+            mcd_loud_db=found.loud_db,
             lsd_db=_mean(self.lsd[frames], voiced),
             aperiodicity_db=_mean(self.aperiodicity[frames], ~np.isnan(self.aperiodicity[frames])),
             estoi=measures.estoi(self.judge.reference_audio[samples], self.shifted[samples]),
@@ -333,7 +342,8 @@ class _Comparison:
             measures.timbre(_part(analysis, frames)) for analysis in (self.judge.truth, self.heard)
         )
         values = {"timbre_db": measures.timbre_distance(source, found)}
-        target = self.judge.options.timbres.get(self.judge.song.item.target_singer)
+        singer = _target(self.judge.song.item, self.system)
+        target = self.judge.options.timbres.get(singer)
         if target is not None:
             values["target_timbre_db"] = measures.timbre_distance(found, target)
             values["timbre_moved"] = measures.timbre_moved(source, target, found)

@@ -1,5 +1,6 @@
 """The songs of a manifest as an evaluation takes them: mixture, true voice, who is to sing."""
 
+import contextlib
 import csv
 import dataclasses
 import functools
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
     from tfrecords.manifest import Row
 
 SAMPLE_RATE = world.AUDIO.sample_rate
+# Files of one song may differ by so much: codecs and frames of other tools.
+LENGTH_TOLERANCE_SECONDS = 0.05
 
 
 @dataclasses.dataclass(frozen=True)
@@ -108,6 +111,29 @@ def load_song(row: "Row") -> tuple[np.ndarray, np.ndarray]:
     return mixture, reference
 
 
+def early_backings(items: list[Item]) -> str:
+    """Names the rows whose backing ends before the vocals, which nobody asks for; "" without any.
+
+    Files that cannot be read are passed over: they are errors when their turn comes.
+    """
+    found = []
+    for row in (item.row for item in items):
+        if row.backing is None:
+            continue
+        with contextlib.suppress(SepTfError):
+            backing = audio_io.probe(row.backing).duration - row.backing_start
+            missing = audio_io.probe(row.vocals).duration - backing
+            if missing > LENGTH_TOLERANCE_SECONDS:
+                found.append(f"row {row.song_id}: backing ends {missing:.1f} s before the vocals")
+    return few(found)
+
+
+def few(names: list[str], most: int = 8) -> str:
+    """The first names, and how many more there are."""
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
+
+
 def select(manifest: str, split: str, limit: int | None) -> list[Item]:
     """The songs to measure, their files checked for existence.
 
@@ -158,27 +184,41 @@ def _more_columns(manifest: str) -> dict[str, dict[str, str]]:
 _ENROLMENT_SECONDS = 60.0
 
 
-def target_timbres(items: list[Item], manifest: str, split: str) -> dict[str, np.ndarray]:
-    """{target singer: timbre [24]} from up to a minute of each one's vocals in the manifest."""
+def target_timbres(
+    items: list[Item], manifest: str, split: str, singer: str = ""
+) -> dict[str, np.ndarray]:
+    """{singer: timbre [24]} from up to a minute of each one's vocals in the manifest.
+
+    Args:
+      items: the songs, whose target singers are wanted.
+      manifest: of the songs.
+      split: of rows without one.
+      singer: another who is wanted, but may have no vocals there.
+
+    Raises:
+      DataError: a target singer has no voiced vocals.
+    """
     from sep_tf.evaluation import measures
     from tfrecords.manifest import read_manifest
 
-    wanted = sorted({item.target_singer for item in items} - {""})
+    targets = {item.target_singer for item in items} - {""}
+    wanted = sorted(targets | ({singer} - {""}))
     if not wanted:
         return {}
     rows = read_manifest(manifest, default_split=split)
     timbres = {}
-    for singer in wanted:
+    for who in wanted:
         parts, seconds = [], 0.0
         for row in rows:
-            if row.singer == singer and row.vocals is not None and seconds < _ENROLMENT_SECONDS:
+            if row.singer == who and row.vocals is not None and seconds < _ENROLMENT_SECONDS:
                 voice, _ = audio_io.read(row.vocals, SAMPLE_RATE)
                 analysis = metrics.analyse_voice(voice)
                 if analysis.voiced.any():
                     parts.append((measures.timbre(analysis), int(analysis.voiced.sum())))
                 seconds += len(voice) / SAMPLE_RATE
-        if not parts:
-            raise DataError(f"manifest {manifest}: no voiced vocals of target singer {singer}")
-        vectors, counts = zip(*parts, strict=True)
-        timbres[singer] = np.average(vectors, axis=0, weights=counts)
+        if parts:
+            vectors, counts = zip(*parts, strict=True)
+            timbres[who] = np.average(vectors, axis=0, weights=counts)
+        elif who in targets:
+            raise DataError(f"manifest {manifest}: no voiced vocals of target singer {who}")
     return timbres

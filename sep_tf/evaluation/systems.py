@@ -12,7 +12,7 @@ import numpy as np
 
 from sep_tf import audio_io, cli, runtimes, world
 from sep_tf.errors import DataError, ModelError, SepTfError
-from sep_tf.evaluation.songs import SAMPLE_RATE, Item, Song
+from sep_tf.evaluation.songs import LENGTH_TOLERANCE_SECONDS, SAMPLE_RATE, Item, Song, few
 
 if TYPE_CHECKING:
     from sep_tf.separator import Separator
@@ -24,8 +24,6 @@ BOUNDS = {
 # The F0 network's other head, on the timbre of the model `sin`: Keras only.
 CONTINUOUS = "f0_continuous"
 PRESET = "lite"
-# An estimate may be longer or shorter by so much: codecs and frames of other tools.
-_LENGTH_TOLERANCE_SECONDS = 0.05
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,11 +50,13 @@ class System:
       name: as in the table.
       estimate: called from several threads.
       identity: changes whenever the results would, for example a digest of the model.
+      singer: whom it sings every song as; "" where songs decide, or where it knows no singers.
     """
 
     name: str
     estimate: Callable[[Song], Estimate]
     identity: Callable[[Item], str]
+    singer: str = ""
 
 
 def known() -> dict[str, str]:
@@ -164,6 +164,7 @@ def _singing_as(
         name,
         lambda song: estimators[_who(singer, song.item)](song),
         lambda item: f"{_digest(model, runtime)} {_who(singer, item)}",
+        singer or "",
     )
 
 
@@ -197,7 +198,12 @@ def _converting(
         voice = world.synthesise(features, len(song.voice))
         return Estimate(voice, features.f0, features.voiced)
 
-    return System(name, estimate, lambda item: f"{_digest(model, runtime)} {_who(singer, item)}")
+    return System(
+        name,
+        estimate,
+        lambda item: f"{_digest(model, runtime)} {_who(singer, item)}",
+        singer or "",
+    )
 
 
 @contextlib.contextmanager
@@ -315,11 +321,11 @@ class Folder:
             notes += note
         if missing:
             raise DataError(
-                f"{self.folder}: no audio of {len(missing)} of {len(items)} songs: {_few(missing)}"
+                f"{self.folder}: no audio of {len(missing)} of {len(items)} songs: {few(missing)}"
             )
         if lengths:
-            raise DataError(f"{self.folder}: lengths differ from the songs': {_few(lengths)}")
-        return [f"{self.name}: {_few(notes)}"] if notes else []
+            raise DataError(f"{self.folder}: lengths differ from the songs': {few(lengths)}")
+        return [f"{self.name}: {few(notes)}"] if notes else []
 
     def _find(self, item: Item) -> Path | None:
         from sep_tf.jobs import AUDIO_EXTENSIONS
@@ -355,7 +361,7 @@ def _compare(item: Item, path: Path) -> tuple[list[str], list[str]]:
     """([what is wrong], [what is worth a note]) of an estimate's length and rate."""
     found, song = audio_io.probe(path), audio_io.probe(item.row.vocals)
     name, difference = item.row.song_id, found.duration - song.duration
-    if abs(difference) > _LENGTH_TOLERANCE_SECONDS:
+    if abs(difference) > LENGTH_TOLERANCE_SECONDS:
         return [f"{name} ({found.duration:.3f} s instead of {song.duration:.3f} s)"], []
     notes = []
     if abs(difference) > 1.0 / SAMPLE_RATE:
@@ -367,8 +373,3 @@ def _compare(item: Item, path: Path) -> tuple[list[str], list[str]]:
 
 def _which(difference: float) -> str:
     return "long" if difference > 0 else "short"
-
-
-def _few(names: list[str], most: int = 8) -> str:
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + more
