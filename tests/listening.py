@@ -52,7 +52,9 @@ def answer(question: str, choice: str = "a", seconds: float = 4.2) -> dict:
 
 
 @contextlib.contextmanager
-def serving(folder: Path, port: int = 0) -> Iterator[tuple[str, subprocess.Popen]]:
+def serving(
+    folder: Path, port: int = 0, more: tuple[str, ...] = ()
+) -> Iterator[tuple[str, subprocess.Popen]]:
     """`sep-tf listen serve` as its own process, killed without warning at the end.
 
     Yields:
@@ -60,7 +62,7 @@ def serving(folder: Path, port: int = 0) -> Iterator[tuple[str, subprocess.Popen
     """
     command = [sys.executable, "-m", "sep_tf.listening_test.program", "serve", folder]
     process = subprocess.Popen(
-        [*map(str, command), f"--port={port}"], stdout=subprocess.PIPE, text=True,
+        [*map(str, command), f"--port={port}", *more], stdout=subprocess.PIPE, text=True,
         env=os.environ | {"PYTHONUNBUFFERED": "1"},
     )  # fmt: skip
     try:

@@ -16,11 +16,12 @@ pytest.importorskip("pyloudnorm")
 PAIRS = [("sin", "unet"), ("sin", "ss"), ("sin", "sdn")]
 DESIGN = design.make(["x", "y"], PAIRS, questions=2)
 TOTAL = len(DESIGN.questions)
+TRIALS = 6
 
 
 @pytest.fixture
 def kept(tmp_path):
-    opened = store.Store(tmp_path / store.FILE, "test-1", DESIGN, ties=False)
+    opened = store.Store(tmp_path / store.FILE, "test-1", DESIGN, False, TRIALS)
     yield opened
     opened.close()
 
@@ -48,7 +49,7 @@ def test_answers_are_kept_once_and_survive(kept, tmp_path):
     )
     assert read(tmp_path) == [expected]  # while the store is open
     kept.close()
-    reopened = store.Store(tmp_path / store.FILE, "test-1", DESIGN, ties=False)
+    reopened = store.Store(tmp_path / store.FILE, "test-1", DESIGN, False, TRIALS)
     assert reopened.keep({"participant": identity}) == [first, second]
     assert reopened.count() == (1, 1)
     reopened.close()
@@ -105,6 +106,8 @@ REFUSED = {
     "a text of control characters": {"questionnaire": ABOUT | {"language": "a\nb"}},
     "more right than trials": {"headphones": {"right": 7, "trials": 6}},
     "headphones of text": {"headphones": {"right": "6", "trials": 6}},
+    "fewer trials than were to be heard": {"headphones": {"right": 1, "trials": 1}},
+    "more trials than were to be heard": {"headphones": {"right": 7, "trials": 7}},
 }
 
 
@@ -121,6 +124,7 @@ def test_what_no_page_would_send_is_refused(kept, tmp_path, what):
         kept.keep(message)
     (person,) = read(tmp_path)
     assert (person.answers, person.questionnaire, person.finished) == ({}, {}, False)
+    assert person.headphones is None
     assert len(kept.keep(good)) == 1
 
 
@@ -133,7 +137,7 @@ def test_sheets_that_do_not_exist_are_refused(kept, sheet):
 def test_files_that_are_no_answers(tmp_path):
     text = tmp_path / "text"
     text.write_text("no database, though long enough to be looked at" * 50)
-    for act in (lambda: store.read(text), lambda: store.Store(text, "t", DESIGN, False)):
+    for act in (lambda: store.read(text), lambda: store.Store(text, "t", DESIGN, False, TRIALS)):
         with pytest.raises(DataError, match="text"):
             act()
     with pytest.raises(DataError, match="no answers yet"):
@@ -143,9 +147,9 @@ def test_files_that_are_no_answers(tmp_path):
     with pytest.raises(DataError, match="no answers of a listening test|no such table"):
         (tmp_path / "empty").touch()
         store.read(tmp_path / "empty")
-    store.Store(tmp_path / "one", "test-1", DESIGN, False).close()
+    store.Store(tmp_path / "one", "test-1", DESIGN, False, TRIALS).close()
     with pytest.raises(DataError, match="another test"):
-        store.Store(tmp_path / "one", "test-2", DESIGN, False)
+        store.Store(tmp_path / "one", "test-2", DESIGN, False, TRIALS)
 
 
 def test_downloads_are_held_to_the_same_rules(tmp_path):
@@ -155,12 +159,12 @@ def test_downloads_are_held_to_the_same_rules(tmp_path):
     message |= {"answers": [answer(q) for q in asked], "questionnaire": ABOUT}
     path = tmp_path / "mine.json"
     path.write_text(json.dumps(message))
-    (person,) = store.read_downloads([str(path)], "test-1", DESIGN, False)
+    (person,) = store.read_downloads([str(path)], "test-1", DESIGN, False, TRIALS)
     assert (person.identity, person.sheet, len(person.answers)) == ("mine.json", 3, TOTAL)
     for wrong in ({"test": "test-2"}, {"sheet": 99}, {"answers": [answer("q999")]}, {"more": 1}):
         path.write_text(json.dumps(message | wrong))
         with pytest.raises(DataError, match=r"mine\.json: no answers of this test"):
-            store.read_downloads([str(path)], "test-1", DESIGN, False)
+            store.read_downloads([str(path)], "test-1", DESIGN, False, TRIALS)
     # The same person from both sides counts once, with the fuller answers.
     part = dataclasses.replace(person, answers={asked[0]: ("b", 1.0)})
     assert store.merge([part], [person]) == [person]
@@ -206,6 +210,26 @@ def test_preferences_by_hand():
     assert quality.share == 1.0
     a, b, none = found.identical
     assert a + b + none == 9
+
+
+def test_identical_pairs_are_counted_of_all_who_finished():
+    """Who hears a difference where there is none is left out, and yet says how sides matter."""
+    same = {q.identity for q in DESIGN.questions if q.kind == "identical"}
+
+    def person(number, choice, **more):
+        good = participant(number, lambda q: "first")
+        answers = good.answers | dict.fromkeys(same, (choice, 4.0))
+        return dataclasses.replace(good, identity=f"p{number}", answers=answers, **more)
+
+    unsure, biased = person(0, "none"), [person(n, "a") for n in (1, 2)]
+    part = dataclasses.replace(person(3, "a"), answers=dict.fromkeys(same, ("a", 4.0)))
+    found = results.evaluate([unsure, *biased, part], DESIGN, ties=True)
+    assert found.counted == (unsure,) and len(found.excluded) == 3
+    assert found.identical == (6, 0, 3)
+    assert found.identical_p == pytest.approx(2 / 2**6)
+    kept = results.evaluate([part], DESIGN, ties=True, keep_unfinished=True)
+    assert kept.identical == (3, 0, 0)
+    assert results.evaluate([unsure], DESIGN, ties=True).identical_p is None
 
 
 def test_without_answers_there_is_no_share():

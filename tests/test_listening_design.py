@@ -266,6 +266,7 @@ def test_help_of_the_three_verbs(capsys):
 
 
 def test_webmushra(evaluation, tmp_path):
+    """It keeps the stimuli's order, and answers with their keys."""
     yaml = pytest.importorskip("yaml")
     folder = tmp_path / "mushra"
     assert build(evaluation, folder, "--format=webmushra", "--questions=2") == 0
@@ -278,19 +279,27 @@ def test_webmushra(evaluation, tmp_path):
     assert (folder / volume["stimulus"]).is_file()
     assert len(blocks) == 3
     questions = {q.identity: q for q in key["design"].questions}
+    sides = collections.defaultdict(list)
     for block in blocks:
         assert block[0] == "random" and len(block) == 1 + 3 * 2 + 1
         for page in block[1:]:
-            assert page["type"] == "preference_test" and page["numPerTrial"] == 2
+            assert page["type"] == "preference_test" and page["considerOrder"] is False
+            assert "numPerTrial" not in page
             q = questions.pop(page["id"])
-            assert list(page["stimuli"]) == ["first", "second"]
-            found = [soundfile.read(folder / p)[0] for p in page["stimuli"].values()]
-            assert np.array_equal(*found) == (q.kind == design.IDENTICAL)
+            sides[q.criterion, q.first, q.second].append(list(page["stimuli"]))
+            for place, signal in (("first", q.first), ("second", q.second)):
+                found, _ = soundfile.read(folder / page["stimuli"][place])
+                truth, _ = soundfile.read(evaluation / "audio" / signal / f"{q.song}.flac")
+                assert np.corrcoef(found, truth)[0, 1] > 0.99
             reference = re.search(r'src="(.*?)"', page["content"]).group(1)
             assert (folder / reference).is_file()
             for name in ("sin", "unet", "ss", "sdn"):
                 assert not re.search(rf"\b{name}\b", json.dumps(page))
     assert not questions
+    for (_, first, second), orders in sides.items():
+        assert {*map(tuple, orders)} <= {("first", "second"), ("second", "first")}
+        if first != second:
+            assert sorted(orders) == [["first", "second"], ["second", "first"]]
 
 
 def test_beaqlejs(evaluation, tmp_path):
@@ -304,6 +313,8 @@ def test_beaqlejs(evaluation, tmp_path):
         text = path.read_text(encoding="utf-8")
         assert text.startswith("var TestConfig = ") and text.endswith("};\n")
         config = json.loads(text.removeprefix("var TestConfig = ").rstrip(";\n"))
+        # Without it A is always the first system.
+        assert config["RandomizeFileOrder"] is True
         for testset in config["Testsets"]:
             assert list(testset["Files"]) == ["A", "B"]
             assert all((folder / file).is_file() for file in testset["Files"].values())

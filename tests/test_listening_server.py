@@ -11,7 +11,8 @@ import pytest
 from listening import ABOUT, answer
 
 from sep_tf import cli
-from sep_tf.listening_test import builder, server, store
+from sep_tf.listening_test import builder, results, server, store
+from sep_tf.listening_test import report as report_writer
 
 pytest.importorskip("pyloudnorm")
 
@@ -48,7 +49,7 @@ def ask(served, method, path, body=None, **headers):
     """(status, headers, body) of a request that is sent as it is."""
     connection = http.client.HTTPConnection(*served.server_address[:2], timeout=10)
     with contextlib.closing(connection):
-        connection.putrequest(method, path, skip_accept_encoding=True)
+        connection.putrequest(method, path, skip_host="Host" in headers, skip_accept_encoding=True)
         for name, value in headers.items():
             connection.putheader(name.replace("_", "-"), value)
         connection.endheaders(body)
@@ -123,13 +124,37 @@ def test_forged_and_oversized_messages_are_refused(served, folder):
     assert post(served, "/api/participants", {}, Host=host, Origin=f"http://{host}")[0] == 200
 
 
-def test_answers_survive_a_killed_server(folder):
-    with listening.serving(folder) as (url, process):
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "LOCALHOST", "[::1]"])
+def test_names_of_this_machine(served, host):
+    for text in (host, f"{host}:{served.server_address[1]}"):
+        assert ask(served, "GET", "/", Host=text)[0] == 200
+
+
+@pytest.mark.parametrize(
+    "host", ["elsewhere.example", "localhost.elsewhere.example", "127.0.0.1@elsewhere.example", "",
+             "[::1", "10.0.0.1"],
+)  # fmt: skip
+def test_other_names_are_refused(served, folder, host):
+    """A page elsewhere could let its name point here, and read and send as if it were ours."""
+    before = store.read(folder / store.FILE)
+    host = f"{host}:{served.server_address[1]}"
+    assert ask(served, "GET", "/", Host=host)[0] == 421
+    assert ask(served, "HEAD", "/", Host=host)[0] == 421
+    assert post(served, "/api/participants", {}, Host=host, Origin=f"http://{host}")[0] == 421
+    assert store.read(folder / store.FILE) == before
+
+
+def test_answers_survive_a_killed_server_behind_another(folder):
+    with listening.serving(folder, more=("--public_name=Listen.Example",)) as (url, process):
         host = re.search(r"http://([\d.]+):(\d+)/", url)
 
         class At:
             server_address = (host.group(1), int(host.group(2)))
 
+        told = {"Host": "listen.example", "Origin": "https://listen.example"}
+        assert ask(At, "GET", "/", Host="listen.example")[0] == 200
+        assert post(At, "/api/participants", {}, **told)[0] == 200
+        assert ask(At, "GET", "/", Host="other.example")[0] == 421
         _, reply = post(At, "/api/participants", {})
         question = builder.read_key(folder)["design"].sheets[reply["sheet"]][0].question
         message = {"participant": reply["participant"], "answers": [answer(question)]}
@@ -148,26 +173,73 @@ def test_an_address_that_is_taken(served, folder, capsys):
     assert err == f"sep-tf listen serve: error: 127.0.0.1:{port}: address already in use\n"
 
 
+def report(tmp_path, capsys, *flags: str):
+    """What `sep-tf listen report` prints, the parsed report.json, and the page."""
+    assert cli.main(["listen", "report", str(tmp_path), *flags]) == 0
+    printed, out = capsys.readouterr().out, tmp_path / "report"
+    assert (out / "report.md").read_text() == printed
+    assert (out / "preferences.png").read_bytes().startswith(b"\x89PNG")
+    return printed, json.loads((out / "report.json").read_text()), (out / "report.html").read_text()
+
+
 def test_the_report_is_written(folder, tmp_path, capsys):
     key = builder.read_key(folder)
     total = len(key["design"].questions)
-    kept = store.Store(tmp_path / store.FILE, key["id"], key["design"], False)
-    for number in range(4):
+    kept = store.Store(tmp_path / store.FILE, key["id"], key["design"], False, 6)
+    about = ABOUT | {"language": "<script>alert(1)</script>"}
+
+    def take(side, count=total, right=6):
+        """One participant, who picks by a rule of the question's number."""
         identity, sheet = kept.enrol()
-        asked = [p.question for p in key["design"].sheets[sheet]]
-        answers = [answer(q, "ab"[(n + number) % 2]) for n, q in enumerate(asked)]
-        about = ABOUT | {"language": "<script>alert(1)</script>"}
-        kept.keep({"participant": identity, "answers": answers, "questionnaire": about})
+        asked = [p.question for p in key["design"].sheets[sheet]][:count]
+        message = {"participant": identity, "questionnaire": about}
+        message["answers"] = [answer(q, side(n)) for n, q in enumerate(asked)]
+        kept.keep(message | {"headphones": {"right": right, "trials": 6}})
+        return identity
+
+    for number in range(4):
+        take(lambda n, number=number: "ab"[(n + number) % 2], right=3 if number == 3 else 6)
+    part = take(lambda n: "ab"[n % 2], count=5)
+    same = take(lambda n: "a")
     kept.close()
     (tmp_path / "key.json").write_text((folder / "key.json").read_text())
-    assert cli.main(["listen", "report", str(tmp_path)]) == 0
-    printed = capsys.readouterr().out
-    out = tmp_path / "report"
-    assert (out / "report.md").read_text() == printed
-    assert "4 participants count, 0 are left out" in printed
-    report = json.loads((out / "report.json").read_text())
-    sums = [p["for_first"] + p["for_second"] for p in report["preferences"]]
-    assert sum(sums) + sum(report["identical_pairs"].values()) == 4 * total
-    page = (out / "report.html").read_text()
+
+    printed, values, page = report(tmp_path, capsys)
+    assert "4 participants count, 2 are left out. 1 of those who count failed" in printed
+    wanted = {part: f"unfinished: 5 of {total} answers", same: f"picked A in {total} of {total}"}
+    assert [left["participant"] for left in values["excluded"]] == [part, same]
+    for left in values["excluded"]:
+        identity, why = left["participant"], left["why"]
+        assert why.startswith(wanted[identity])
+        assert f"- {identity}: {why}\n" in printed
+        assert f"<li><code>{identity}</code>: {why}</li>" in page
+    sums = [p["for_first"] + p["for_second"] for p in values["preferences"]]
+    identical = values["identical_pairs"]
+    assert sum(sums) == 4 * (total - 3)
+    # Of who picks A always too.
+    assert identical["a"] + identical["b"] == 5 * 3 and 0 < identical["p"] <= 1
+    assert f"A {identical['a']}, B {identical['b']}" in printed
     assert "<script" not in page and not re.search(r"https?://", page)
-    assert (out / "preferences.png").read_bytes().startswith(b"\x89PNG")
+
+    _, values, _ = report(tmp_path, capsys, "--require_headphones")
+    assert values["participants"] == 3 and len(values["excluded"]) == 3
+    assert "headphone" in values["excluded"][0]["why"]
+    _, values, _ = report(tmp_path, capsys, "--keep_unfinished")
+    assert values["participants"] == 5
+    assert [left["participant"] for left in values["excluded"]] == [same]
+
+
+def test_the_lines_of_the_bar_chart():
+    """An interval is of the answers without ties, and is drawn where these lie."""
+    figure = pytest.importorskip("matplotlib.figure")
+    decided = results.Preference("quality", "sin", "ss", 6, 2, 0, 0.75, (0.35, 0.97), 0.3)
+    ties = results.Preference("quality", "sin", "ss", 6, 2, 8, 0.75, (0.35, 0.97), 0.3)
+    nobody = results.Preference("quality", "sin", "ss", 0, 0, 0, None, None, None)
+    axis = figure.Figure().subplots()
+    report_writer._bars(axis, [decided, ties, nobody])
+    solid = [list(line.get_xdata()) for line in axis.lines if line.get_linestyle() == "-"]
+    assert solid == [pytest.approx([35.0, 97.0]), pytest.approx([17.5, 48.5])]
+    dotted = [list(line.get_xdata()) for line in axis.lines if line.get_linestyle() == ":"]
+    assert dotted == [[50.0, 50.0], [25.0, 25.0], [50.0, 50.0]]
+    # The interval is around the end of the first system's bar.
+    assert [bar.get_width() for bar in axis.patches[:4:3]] == [75.0, 37.5]

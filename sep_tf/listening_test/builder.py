@@ -186,7 +186,7 @@ def write_site(folder: Path, material: Material) -> dict[str, Any]:
         "sheets": material.design.to_dict()["sheets"],
         "headphones": trials,
     }
-    for name in ("index.html", "listen.js", "listen.css"):
+    for name in ("index.html", "listen.js", "sound.js", "listen.css"):
         shutil.copyfile(PAGE / name, site / name)
     text = json.dumps(test, allow_nan=False).replace("<", "\\u003c")
     (site / "test.js").write_text(f'"use strict";\nconst TEST = {text};\n', encoding="utf-8")

@@ -1,9 +1,11 @@
 """The same test for people who already run webMUSHRA or BeaqleJS: configurations and clips.
 
 Both programs are to be had from their authors; nothing of them is in here. Clips are WAV files,
-which both read. Questions keep their identities, so that key.json says what a result means:
-"first" and "second" (webMUSHRA), A and B (BeaqleJS) are a question's first and second system. Both
-programs draw sides and orders themselves.
+which both read. Questions keep their identities, so that key.json says what a result means.
+webMUSHRA answers "first" or "second": a question's first or second system. BeaqleJS answers with a
+place, and its PresentationOrder says which file was there, A of the first system or B of the
+second. Both draw the order of questions, BeaqleJS sides too; webMUSHRA keeps those of the first
+sheet, of which half are swapped.
 """
 
 import html
@@ -30,11 +32,14 @@ def write_webmushra(folder: Path, material: Material) -> list[Path]:
     import yaml
 
     root = f"configs/resources/{material.identity}"
+    swapped = {p.question: p.swapped for p in material.design.sheets[0]}
     blocks: dict[str, list[Any]] = {name: ["random"] for name in material.settings.criteria}
     first_reference = None
     for q, paths in _questions(folder, root, material):
         first_reference = first_reference or paths["reference"]
         criterion = design.CRITERIA[q.criterion]
+        # A is whatever comes first in here.
+        places = ("second", "first") if swapped[q.identity] else ("first", "second")
         blocks[q.criterion].append(
             {
                 "type": "preference_test",
@@ -42,10 +47,9 @@ def write_webmushra(folder: Path, material: Material) -> list[Path]:
                 "name": criterion.question,
                 "content": f"<p>{html.escape(criterion.explanation)}</p><p>Reference: <audio "
                 f'controls src="{html.escape(paths["reference"])}"></audio></p>',
-                "numPerTrial": 2,
                 "considerOrder": False,
                 "mustPlayback": "ended",
-                "stimuli": {"first": paths["first"], "second": paths["second"]},
+                "stimuli": {place: paths[place] for place in places},
             }
         )
     config = {
@@ -129,6 +133,8 @@ def write_beaqlejs(folder: Path, material: Material) -> list[Path]:
             "BeaqleServiceURL": "web_service/beaqleJS_Service.php",
             "SupervisorContact": material.settings.contact,
             "RandomizeTestOrder": True,
+            # Sides.
+            "RandomizeFileOrder": True,
             "MaxTestsPerRun": -1,
             "AudioRoot": "",
             "Testsets": testsets,

@@ -76,6 +76,12 @@ flags.DEFINE_integer(
 )  # fmt: skip
 
 flags.DEFINE_multi_string(
+    "public_name", [],
+    "Host in the page's address, where a web server in front passes it on, as listen.example.org.",
+    flag_values=SERVE.flags,
+)  # fmt: skip
+
+flags.DEFINE_multi_string(
     "answers", [], "File that a participant downloaded instead of sending.",
     flag_values=REPORT.flags,
 )  # fmt: skip
@@ -162,7 +168,7 @@ def serve(args: list[str]) -> int:
     folder = _one_folder(args, "FOLDER")
     address = f"{SERVE.flags.host}:{SERVE.flags.port}"
     try:
-        server = Server(folder, SERVE.flags.host, SERVE.flags.port)
+        server = Server(folder, SERVE.flags.host, SERVE.flags.port, SERVE.flags.public_name)
     except OSError as error:
         raise SepTfError(f"{address}: {(error.strerror or str(error)).lower()}") from error
     try:
@@ -183,8 +189,11 @@ def report(args: list[str]) -> int:
     values = REPORT.flags
     folder = _one_folder(args, "FOLDER")
     key = builder.read_key(folder)
-    ties, design = bool(key["settings"]["ties"]), key["design"]
-    downloads = store.read_downloads(values.answers, key["id"], design, ties)
+    settings, design = key["settings"], key["design"]
+    ties = settings["ties"]
+    downloads = store.read_downloads(
+        values.answers, key["id"], design, ties, settings["headphone_trials"]
+    )
     path = folder / store.FILE
     people = store.read(path) if path.is_file() or not downloads else []
     found = results.evaluate(
@@ -192,7 +201,7 @@ def report(args: list[str]) -> int:
         values.keep_unfinished,
     )  # fmt: skip
     output = Path(values.output_dir or folder / "report")
-    print(writer.write(output, key["settings"]["title"], found), end="")
+    print(writer.write(output, settings["title"], found), end="")
     print(f"{output / 'report.html'}: the chart", file=sys.stderr)
     return 0
 

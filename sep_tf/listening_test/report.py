@@ -25,8 +25,8 @@ _STYLE = """
 body { margin: 0 auto; padding: 1.5rem 1rem 4rem; max-width: 54rem; color: var(--ink);
   background: var(--paper); font: 16px/1.5 system-ui, sans-serif; }
 h1 { font-size: 1.6rem; margin: 0 0 .3rem; } h2 { font-size: 1.2rem; margin: 2rem 0 .5rem; }
-.soft { color: var(--soft); font-size: .9rem; } .scroll { overflow-x: auto; }
-img { max-width: 100%; height: auto; background: #fff; border-radius: 8px; }
+.soft { color: var(--soft); font-size: .9rem; } .scroll { overflow-x: auto; margin: 1rem 0; }
+img { min-width: 36rem; max-width: 100%; height: auto; background: #fff; border-radius: 8px; }
 table { border-collapse: collapse; width: 100%; font-size: .92rem;
   font-variant-numeric: tabular-nums; }
 th, td { padding: .4rem .6rem; text-align: right; border-bottom: 1px solid var(--line);
@@ -69,7 +69,9 @@ def chart(results: Results) -> bytes:
     for axis, criterion in zip(axes[:, 0], criteria, strict=True):
         _bars(axis, [p for p in results.preferences if p.criterion == criterion])
         axis.set_title(criterion, loc="left", fontsize=11, fontweight="bold")
-    axes[-1, 0].set_xlabel("share of the answers (%); lines: 95 % interval, ties left out")
+    axes[-1, 0].set_xlabel(
+        "share of the answers (%); lines: 95 % interval; dotted: even, ties left out"
+    )
     axes[-1, 0].set_xlim(0, 100)
     out = io.BytesIO()
     figure.savefig(out, dpi=120, format="png")
@@ -83,23 +85,28 @@ def _bars(axis: Any, preferences: list[Preference]) -> None:
         scale = 100.0 / total if total else 0.0
         left = 0.0
         parts = (
-            (p.for_first, _FIRST, p.first),
-            (p.ties, _TIES, ""),
-            (p.for_second, _SECOND, p.second),
+            (p.for_first, _FIRST, p.first, "left"),
+            (p.ties, _TIES, "", "center"),
+            (p.for_second, _SECOND, p.second, "right"),
         )
-        for count, colour, name in parts:
+        for count, colour, name, side in parts:
             width = count * scale
             axis.barh(place, width, left=left, height=0.62, color=colour)
             if width > 12:
+                at = {"left": left + 1, "center": left + width / 2, "right": left + width - 1}[side]
                 axis.text(
-                    left + width / 2, place, f"{name} {width:.0f} %".strip(), ha="center",
-                    va="center", fontsize=9, color="white" if colour == _FIRST else "black",
+                    at, place, f"{name} {width:.0f} %".strip(), ha=side, va="center",
+                    fontsize=9, color="white" if colour == _FIRST else "black",
                 )  # fmt: skip
             left += width
-        if p.interval and not p.ties:
-            low, high = (100.0 * bound for bound in p.interval)
-            axis.plot([low, high], [place + 0.4] * 2, color="black", linewidth=1.6)
-    axis.axvline(50, color="black", linewidth=0.8, linestyle=":")
+        # Share and interval are of the answers without ties: scaled to what these take of the bar.
+        decided = 100.0 - p.ties * scale
+        if p.interval:
+            ends = [bound * decided for bound in p.interval]
+            axis.plot(ends, [place + 0.4] * 2, color="black", linewidth=1.6)
+        axis.plot(
+            [0.5 * decided] * 2, [place - 0.5, place + 0.5], ":", color="black", linewidth=0.8
+        )
     axis.set_yticks(range(len(preferences)), [f"{p.first} – {p.second}" for p in preferences])
     axis.set_ylim(len(preferences) - 0.4, -0.6)
     for side in ("top", "right", "left"):
@@ -124,10 +131,14 @@ def _rows(results: Results) -> tuple[list[str], list[list[str]]]:
         if p.share is not None and p.interval and p.p is not None:
             share = f"{100 * p.share:.0f} %"
             interval = f"{100 * p.interval[0]:.0f} to {100 * p.interval[1]:.0f} %"
-            value = "< 0.001" if p.p < 0.001 else f"{p.p:.3f}"
+            value = _p(p.p)
         pair, counts = f"{p.first} – {p.second}", (p.for_first, p.for_second, p.ties)
         rows.append([p.criterion, pair, *map(str, counts), share, interval, value])
     return titles, rows
+
+
+def _p(value: float) -> str:
+    return "< 0.001" if value < 0.001 else f"{value:.3f}"
 
 
 def _sentences(results: Results) -> list[str]:
@@ -137,15 +148,16 @@ def _sentences(results: Results) -> list[str]:
         f"{counted} {'participant counts' if counted == 1 else 'participants count'}, {left_out} "
         f"{'is' if left_out == 1 else 'are'} left out. {results.unreliable_headphones} of those "
         "who count failed the headphone check or did not take it.",
-        f"Share: answers for the first system among those for either; interval: {CONFIDENCE:.0%}, "
-        "Clopper and Pearson; p: two-sided binomial test. All answers are taken as independent, "
-        "which several answers of one person are not quite.",
+        "Share: answers for the first system among those for either; interval: "
+        f"{100 * CONFIDENCE:.0f} %, Clopper and Pearson; p: two-sided binomial "
+        "test. All answers are taken as independent, which several answers of one person are not "
+        "quite.",
     ]
     if a + b + none:
         said = f", no difference {none}" if none else ""
-        lines.append(
-            f"Hidden identical pairs: A {a}, B {b}{said} (near to even if sides do not matter)."
-        )
+        if results.identical_p is not None:
+            said += f"; p {_p(results.identical_p)} (a small one says that sides matter)"
+        lines.append(f"Hidden identical pairs, of all who finished: A {a}, B {b}{said}.")
     return lines
 
 
@@ -175,7 +187,8 @@ def page(title: str, results: Results, picture: bytes) -> str:
     parts = [
         f"<h1>{escape(title)}</h1>",
         *(f"<p>{escape(line)}</p>" for line in _sentences(results)[:1]),
-        f'<p><img src="data:image/png;base64,{encoded}" alt="The preferences below as bars"></p>',
+        f'<div class=scroll tabindex=0><img src="data:image/png;base64,{encoded}" '
+        'alt="The preferences below as bars"></div>',
         f"<div class=scroll tabindex=0><table><thead><tr>{head}</tr></thead>",
         f"<tbody>{body}</tbody></table></div>",
         *(f"<p class=soft>{escape(line)}</p>" for line in _sentences(results)[1:]),

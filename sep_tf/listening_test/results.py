@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from sep_tf.listening_test.design import IDENTICAL, PAIR, Design
-from sep_tf.listening_test.store import Participant
+from sep_tf.listening_test.store import CHOICES, Participant
 
 CONFIDENCE = 0.95
 # One side in so many answers, of at least so many, is no listening.
@@ -51,7 +51,9 @@ class Results:
 
     Attributes:
       preferences: by criterion and pair, in the order of the test.
-      identical: (times A was picked, times B, times neither) in hidden identical pairs.
+      identical: (times A was picked, times B, times neither) in hidden identical pairs, by all who
+        finished: those who are left out for hearing a difference say most about sides.
+      identical_p: two-sided binomial test of A against B; None without answers.
       counted: participants who count.
       excluded: [(participant, why)], in the order of arrival.
       unreliable_headphones: counted participants who failed, or did not take, the headphone check.
@@ -59,6 +61,7 @@ class Results:
 
     preferences: tuple[Preference, ...]
     identical: tuple[int, int, int]
+    identical_p: float | None
     counted: tuple[Participant, ...]
     excluded: tuple[tuple[Participant, str], ...]
     unreliable_headphones: int
@@ -88,15 +91,18 @@ def evaluate(
         else:
             counted.append(person)
     unreliable = sum(not passed_headphones(person) for person in counted)
-    identical = [0, 0, 0]
-    kinds = {q.identity: q for q in design.questions}
-    for person in counted:
-        for question, (choice, _) in person.answers.items():
-            if kinds[question].kind == IDENTICAL:
-                identical[("a", "b", "none").index(choice)] += 1
+    same = [q.identity for q in design.questions if q.kind == IDENTICAL]
+    picked = [
+        person.answers[question][0]
+        for person in people
+        if keep_unfinished or len(person.answers) == len(design.questions)
+        for question in same
+        if question in person.answers
+    ]
+    a, b, none = (picked.count(choice) for choice in CHOICES)
     return Results(
-        tuple(_preferences(counted, design)), tuple(identical), tuple(counted), tuple(excluded),
-        unreliable,
+        tuple(_preferences(counted, design)), (a, b, none), _binomial(a, b)[-1], tuple(counted),
+        tuple(excluded), unreliable,
     )  # fmt: skip
 
 
@@ -160,15 +166,21 @@ def _preferences(people: Sequence[Participant], design: Design) -> list[Preferen
 def _preference(
     criterion: str, first: str, second: str, for_first: int, for_second: int, ties: int
 ) -> Preference:
-    n = for_first + for_second
-    share = interval = p = None
-    if n:
-        from scipy import stats
-
-        test = stats.binomtest(for_first, n)
-        low, high = test.proportion_ci(CONFIDENCE, "exact")
-        share, interval, p = for_first / n, (float(low), float(high)), float(test.pvalue)
+    share, interval, p = _binomial(for_first, for_second)
     return Preference(criterion, first, second, for_first, for_second, ties, share, interval, p)
+
+
+def _binomial(
+    first: int, second: int
+) -> tuple[float | None, tuple[float, float] | None, float | None]:
+    """(share of the first, its interval, p against one half); None without answers."""
+    if not first + second:
+        return None, None, None
+    from scipy import stats
+
+    test = stats.binomtest(first, first + second)
+    low, high = test.proportion_ci(CONFIDENCE, "exact")
+    return first / (first + second), (float(low), float(high)), float(test.pvalue)
 
 
 def to_dict(results: Results) -> dict[str, Any]:
@@ -180,7 +192,7 @@ def to_dict(results: Results) -> dict[str, Any]:
             {"participant": person.identity, "why": why} for person, why in results.excluded
         ],
         "failed_headphone_check": results.unreliable_headphones,
-        "identical_pairs": {"a": a, "b": b, "no_difference": none},
+        "identical_pairs": {"a": a, "b": b, "no_difference": none, "p": results.identical_p},
         "preferences": [dataclasses.asdict(preference) for preference in results.preferences],
         "about_participants": about(results.counted),
     }

@@ -5,9 +5,11 @@ the site, named when it starts.
 """
 
 import http.server
+import ipaddress
 import json
 import mimetypes
 import socketserver
+from collections.abc import Iterable
 from http import HTTPStatus
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -21,6 +23,7 @@ LARGEST_MESSAGE = 64 * 1024
 # A client that stops in the middle of a message is dropped.
 _TIMEOUT_SECONDS = 30
 _TYPES = {".flac": "audio/flac", ".js": "text/javascript", ".css": "text/css"}
+_LOOPBACK = ("127.0.0.1", "localhost", "::1")
 _POLICY = "default-src 'self'; style-src 'self'; img-src 'self' data:; frame-ancestors 'none'"
 
 
@@ -30,14 +33,21 @@ class Server(http.server.ThreadingHTTPServer):
     Attributes:
       store: where answers go.
       files: {path in URLs: file}.
+      names: hosts in URLs that are answered; None for any.
     """
 
     daemon_threads = True
     # A restarted server takes the port again at once.
     allow_reuse_address = True
 
-    def __init__(self, folder: Path, host: str, port: int) -> None:
+    def __init__(self, folder: Path, host: str, port: int, names: Iterable[str] = ()) -> None:
         """Opens the answers and the address.
+
+        Args:
+          folder: the test.
+          host: address to listen on.
+          port: 0 for any.
+          names: further ones in URLs of the page, where it listens on loopback.
 
         Raises:
           DataError: the folder is no listening test, or holds other answers.
@@ -53,13 +63,18 @@ class Server(http.server.ThreadingHTTPServer):
             if path.is_file()
         }
         self.files["/"] = self.files["/index.html"]
-        ties = bool(key["settings"]["ties"])
-        self.store = Store(folder / FILE, key["id"], key["design"], ties)
+        settings = key["settings"]
+        self.store = Store(
+            folder / FILE, key["id"], key["design"], settings["ties"], settings["headphone_trials"]
+        )
         try:
             super().__init__((host, port), Handler)
         except BaseException:
             self.store.close()
             raise
+        # The name of a page elsewhere could be made to point to loopback: it would pass for ours.
+        loopback = ipaddress.ip_address(self.server_address[0]).is_loopback
+        self.names = {*_LOOPBACK, *(name.lower() for name in names)} if loopback else None
 
     def server_bind(self) -> None:
         """Binds without looking the host's name up, which may take seconds."""
@@ -93,6 +108,20 @@ class Handler(http.server.BaseHTTPRequestHandler):
     server_version = "sep-tf"
     sys_version = ""
     server: Server
+
+    def parse_request(self) -> bool:
+        """Reads the head of a request; refuses one that is for another host."""
+        if not super().parse_request():
+            return False
+        try:
+            name = urlsplit(f"//{self.headers.get('Host', '')}").hostname
+        except ValueError:
+            name = None
+        known = self.server.names is None or name in self.server.names
+        if not known:
+            self.close_connection = True  # its body was not read
+            self._send_json(HTTPStatus.MISDIRECTED_REQUEST, {"error": "not of this name"})
+        return known
 
     def do_GET(self) -> None:
         self._send_file(with_body=True)

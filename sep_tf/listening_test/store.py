@@ -70,13 +70,16 @@ class Participant:
     finished: bool
 
 
-def check(message: Any, design: Design, ties: bool, sheet: int) -> dict[str, Any]:
+def check(
+    message: Any, design: Design, ties: bool, headphone_trials: int, sheet: int
+) -> dict[str, Any]:
     """A participant's message in the form that is kept.
 
     Args:
       message: parsed JSON: `answers`, and once each `questionnaire`, `headphones`, `finished`.
       design: of the test.
       ties: whether "none" may be chosen.
+      headphone_trials: of the test's check.
       sheet: the participant's.
 
     Raises:
@@ -95,7 +98,7 @@ def check(message: Any, design: Design, ties: bool, sheet: int) -> dict[str, Any
     return {
         "answers": checked,
         "questionnaire": _check_questionnaire(message.get("questionnaire")),
-        "headphones": _check_headphones(message.get("headphones")),
+        "headphones": _check_headphones(message.get("headphones"), headphone_trials),
         "finished": finished,
     }
 
@@ -130,7 +133,7 @@ def _check_questionnaire(values: Any) -> dict[str, str] | None:
     return values
 
 
-def _check_headphones(values: Any) -> dict[str, int] | None:
+def _check_headphones(values: Any, expected: int) -> dict[str, int] | None:
     if values is None:
         return None
     fields = isinstance(values, dict) and set(values) == {"right", "trials"}
@@ -138,7 +141,7 @@ def _check_headphones(values: Any) -> dict[str, int] | None:
     right, trials = values["right"], values["trials"]
     for count in (right, trials):
         _require(isinstance(count, int) and not isinstance(count, bool), "its headphone check")
-    _require(0 <= right <= trials <= 100, "its headphone check")
+    _require(0 <= right <= trials == expected, "its headphone check")
     return values
 
 
@@ -150,7 +153,9 @@ def _require(holds: bool, what: str) -> None:
 class Store:
     """The answers of one test. Calls from several threads are taken in turn."""
 
-    def __init__(self, path: Path, test: str, design: Design, ties: bool) -> None:
+    def __init__(
+        self, path: Path, test: str, design: Design, ties: bool, headphone_trials: int
+    ) -> None:
         """Opens the file, or makes it.
 
         Args:
@@ -158,11 +163,12 @@ class Store:
           test: identity of the test.
           design: of the test.
           ties: whether "none" may be chosen.
+          headphone_trials: of the test's check.
 
         Raises:
           DataError: it is no such file, or holds another test's answers.
         """
-        self._design, self._ties = design, ties
+        self._design, self._ties, self._headphone_trials = design, ties, headphone_trials
         self._lock = threading.Lock()
         try:
             self._db = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
@@ -224,7 +230,7 @@ class Store:
                 "SELECT sheet FROM participants WHERE id = ?", (identity,)
             ).fetchone()
             _require(row is not None, "an unknown participant")
-            checked = check(message, self._design, self._ties, row[0])
+            checked = check(message, self._design, self._ties, self._headphone_trials, row[0])
             now = time.time()
             self._db.executemany(
                 "INSERT OR IGNORE INTO answers VALUES (?, ?, ?, ?, ?, ?)",
@@ -301,17 +307,19 @@ def _headphones(values: dict[str, int] | None) -> tuple[int, int] | None:
 
 
 def read_downloads(
-    paths: Iterable[str], test: str, design: Design, ties: bool
+    paths: Iterable[str], test: str, design: Design, ties: bool, headphone_trials: int
 ) -> list[Participant]:
     """Participants in files that the page let them download.
 
     Raises:
       DataError: a file that is none, or of another test.
     """
-    return [_read_download(Path(path), test, design, ties) for path in paths]
+    return [_read_download(Path(path), test, design, ties, headphone_trials) for path in paths]
 
 
-def _read_download(path: Path, test: str, design: Design, ties: bool) -> Participant:
+def _read_download(
+    path: Path, test: str, design: Design, ties: bool, headphone_trials: int
+) -> Participant:
     try:
         message = json.loads(path.read_text(encoding="utf-8"))
         _require(
@@ -321,7 +329,7 @@ def _read_download(path: Path, test: str, design: Design, ties: bool) -> Partici
         whole = isinstance(sheet, int) and not isinstance(sheet, bool)
         _require(whole and 0 <= sheet < len(design.sheets), "a sheet that does not exist")
         _require(identity is None or isinstance(identity, str), "its participant")
-        checked = check(message, design, ties, sheet)
+        checked = check(message, design, ties, headphone_trials, sheet)
     except (OSError, ValueError, Refused) as error:
         raise DataError(f"{path}: no answers of this test: {error}") from error
     return Participant(

@@ -4,8 +4,6 @@
 
 const KEY = `listening-test-${TEST.id}`;
 const RETRY_MS = 3000;
-// So much of both clips must have been heard before a choice can be made.
-const HEARD_SHARE = 0.8;
 // Clips of so many coming questions are loaded ahead.
 const AHEAD = 3;
 const FIELDS = [
@@ -20,7 +18,7 @@ const $ = id => document.getElementById(id);
 function el(tag, props, ...children) {
   const node = document.createElement(tag);
   for (const [name, value] of Object.entries(props || {})) {
-    if (name.startsWith("aria-") || name === "for") node.setAttribute(name, value);
+    if (name.startsWith("aria-") || name === "role") node.setAttribute(name, value);
     else node[name] = value;
   }
   node.append(...children);
@@ -106,68 +104,6 @@ function connection() {
   $("connection").textContent = server === false && state.sheet !== null && !state.finished && count
     ? `No connection: ${count} ${count === 1 ? "answer is" : "answers are"} kept in this browser and will be sent.` : "";
   $("page").dispatchEvent(new Event("connection"));
-}
-
-// Sound
-
-const loaded = new Map();
-
-function sound(file) {
-  if (!loaded.has(file)) loaded.set(file, makeSound(file));
-  return loaded.get(file);
-}
-
-function makeSound(file) {
-  const audio = new Audio();
-  audio.preload = "auto";
-  audio.src = file;
-  // A clip that could not be loaded is asked for again: the server may be back.
-  audio.addEventListener("error", () => setTimeout(() => { if (loaded.get(file) === audio) audio.load(); }, RETRY_MS));
-  return audio;
-}
-
-// Browsers take no more than some dozens of sounds at once.
-function forgetAllBut(files) {
-  for (const [file, audio] of loaded) {
-    if (files.has(file)) continue;
-    loaded.delete(file);
-    audio.removeAttribute("src");
-    audio.load();
-  }
-}
-
-function stopAll() {
-  for (const audio of loaded.values()) audio.pause();
-}
-
-function clipButton(name, hint, file, onHeard, wide) {
-  const audio = sound(file), done = el("span", { className: "done" });
-  const small = el("small", { textContent: hint });
-  const button = el("button", { type: "button", className: wide ? "clip wide" : "clip", "aria-pressed": "false" },
-    el("span", { className: "icon" }), el("b", { textContent: name }), small, done);
-  button.plays = 0;
-  const listen = (event, act) => audio.addEventListener(event, act, { signal: leaving.signal });
-  let furthest = 0;
-  listen("play", () => button.setAttribute("aria-pressed", "true"));
-  listen("pause", () => button.setAttribute("aria-pressed", "false"));
-  listen("error", () => { small.textContent = "cannot be loaded, trying again…"; });
-  listen("canplay", () => { small.textContent = hint; });
-  const heard = () => {
-    if (!(audio.duration > 0)) return;
-    furthest = Math.max(furthest, audio.currentTime / audio.duration);
-    done.style.width = `${100 * audio.currentTime / audio.duration}%`;
-    if (furthest >= HEARD_SHARE) onHeard();
-  };
-  listen("timeupdate", heard);
-  listen("ended", () => { furthest = 1; onHeard(); done.style.width = "0"; });
-  button.addEventListener("click", () => {
-    if (!audio.paused) { audio.pause(); return; }
-    stopAll();
-    audio.currentTime = 0;
-    button.plays += 1;
-    audio.play().catch(() => {});  // shown by the error event
-  });
-  return button;
 }
 
 // Pages
@@ -276,12 +212,13 @@ function headphones() {
   const form = el("form", {}, choices("Which tone is the quietest?", "tone", [["0", "First"], ["1", "Second"], ["2", "Third"]]));
   form.addEventListener("change", () => { next.disabled = false; });
   form.addEventListener("submit", event => event.preventDefault());
-  const button = clipButton("Play the three tones", `sound ${number + 1} of ${TEST.headphones.length}`, trial.clip, () => {}, true);
-  button.addEventListener("click", () => { enable(form, true); });
+  const live = liveLine("Listen, then choose.");
+  const button = clipButton(live, "Play the three tones", `sound ${number + 1} of ${TEST.headphones.length}`, trial.clip, () => {}, true);
+  button.addEventListener("click", () => { enable(form, true); live.say("You can choose now."); });
   enable(form, false);
   show(el("h2", { textContent: "Headphone check" }),
     el("p", { textContent: "Set a comfortable volume. You hear three tones: which is the quietest?" }),
-    el("div", { className: "clips" }, button), form, el("div", { className: "buttons" }, next));
+    el("div", { className: "clips" }, button), live.line, form, el("div", { className: "buttons" }, next));
 }
 
 function choices(legend, name, options) {
@@ -331,7 +268,7 @@ function partOf(number) {
 }
 
 function ask(asked) {
-  const began = performance.now(), heard = { a: false, b: false };
+  const began = performance.now(), heard = { a: false, b: false }, live = liveLine("Listen to both clips, then choose.");
   const options = [["a", "Clip A"], ...(TEST.ties ? [["none", "No difference"]] : []), ["b", "Clip B"]];
   const form = el("form", {}, choices("Your choice", "choice", options));
   const next = primary("Next", answer);
@@ -339,12 +276,15 @@ function ask(asked) {
   enable(form, false);
   form.addEventListener("submit", event => event.preventDefault());
   form.addEventListener("change", () => { next.disabled = false; });
-  const ready = side => { heard[side] = true; if (heard.a && heard.b) enable(form, true); };
+  const ready = side => {
+    heard[side] = true;
+    if (heard.a && heard.b) { enable(form, true); live.say("You can choose now."); }
+  };
   const what = asked.criterion.reference === "mixture" ? "the whole song" : "the singer alone";
   const buttons = {
-    reference: clipButton("Reference", what, asked.reference, () => {}, true),
-    a: clipButton("Clip A", "", asked.clips[0], () => ready("a")),
-    b: clipButton("Clip B", "", asked.clips[1], () => ready("b")),
+    reference: clipButton(live, "Reference", what, asked.reference, () => {}, true),
+    a: clipButton(live, "Clip A", "", asked.clips[0], () => ready("a")),
+    b: clipButton(live, "Clip B", "", asked.clips[1], () => ready("b")),
   };
 
   function answer() {
@@ -369,12 +309,13 @@ function ask(asked) {
     else return;
     event.preventDefault();
   }
-  document.addEventListener("keydown", onKey, { signal: leaving.signal });
+  // On the page, not the document: single keys are for what has the focus (WCAG 2.1.4).
+  $("page").addEventListener("keydown", onKey, { signal: leaving.signal });
 
   const key = name => el("kbd", { textContent: name });
   show(el("h2", { textContent: asked.criterion.question }),
-    el("p", { className: "soft", textContent: "Listen to both clips, then choose. You may listen again as often as you like." }),
-    el("div", { className: "clips" }, buttons.reference, buttons.a, buttons.b), form,
+    el("p", { className: "soft", textContent: "You may listen to each clip as often as you like." }),
+    el("div", { className: "clips" }, buttons.reference, buttons.a, buttons.b), live.line, form,
     el("div", { className: "buttons" }, next),
     el("p", { className: "soft keys" }, "Keys: ", key("R"), " ", key("A"), " ", key("B"), " play, ", key("S"), " stops, ", key("1"), " chooses A, ", key("2"), " B, ",
       ...(TEST.ties ? [key("0"), " neither, "] : []), key("Enter"), " goes on."));
