@@ -4,9 +4,18 @@
 
 Of each dry voice (by default the bundled one) it makes three: the singer, and two more who sing
 the same a little late, a little out of tune and with other vocal tracts. A unison has no one f0:
-`extract` is given the leader's as a CSV file, and sings one voice on it. A recording of your own
-has no known leader. There, take the CSV from a tracker such as CREPE, run on a close microphone or
-on the sum, or write --f0_out, correct it, and give it back:
+`extract` is given the leader's as a CSV file, and sings one voice on it.
+
+Of a folder of your own dry voices, each file gives a unison of three different singers:
+
+    python examples/unison.py voices/*.wav --output_dir=unison
+
+Files are not mixed with each other: recordings made apart are not in time. Singers that the model
+knows are: `sep-tf convert voice.wav --singer=NAME` sings in time with voice.wav; mix the two in an
+audio editor.
+
+A recording of your own unison has no known leader. There, take the CSV from a tracker such as
+CREPE, run on a close microphone or on the sum, or write --f0_out, correct it, and give it back:
 
     sep-tf extract choir.wav --output=one.wav --f0_out=choir.csv
     sep-tf extract choir.wav --output=one.wav --f0=choir.csv

@@ -36,10 +36,18 @@ FLAGS = PROGRAM.flags
 flags.DEFINE_string("host", "127.0.0.1", "Address it listens on.", flag_values=FLAGS)
 flags.DEFINE_integer("port", 7860, "Port; 0 for any that is free.", 0, 65_535, flag_values=FLAGS)
 flags.DEFINE_multi_string(
-    "model", [], "Models to choose from; by default all that are bundled.", flag_values=FLAGS
+    "model",
+    [],
+    "Models to choose from, first the one that is chosen at the start; by default all that are "
+    f"bundled, {_DEFAULTS.model} first.",
+    flag_values=FLAGS,
 )
 flags.DEFINE_enum(
-    "runtime", _DEFAULTS.runtime, extract.RUNTIMES, "What runs the networks.", flag_values=FLAGS
+    "runtime",
+    _DEFAULTS.runtime,
+    extract.LOCAL_RUNTIMES,
+    "What runs the networks.",
+    flag_values=FLAGS,
 )
 flags.DEFINE_integer("max_mb", 500, "Largest upload, megabytes.", 1, flag_values=FLAGS)
 flags.DEFINE_integer("max_waiting", 64, "Longest queue.", 1, flag_values=FLAGS)
@@ -210,7 +218,9 @@ def main(args: list[str]) -> int:
 
     PROGRAM.require(args)
     cli.require_packages("gradio", "matplotlib")
-    names = FLAGS.model or [name for name in runtimes.bundled() if not name.startswith("autovc")]
+    names = [name for name in runtimes.bundled() if not name.startswith("autovc")]
+    # The page begins with the first.
+    names = FLAGS.model or sorted(names, key=lambda name: name != _DEFAULTS.model)
     for name in names:
         runtimes.find(name, FLAGS.runtime)
     cli.quiet_tensorflow()

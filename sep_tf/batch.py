@@ -45,18 +45,32 @@ PROGRAM = cli.Program(
     "(--runner=...) on a cluster that shares the folders. The output folder gets NAME.voice.wav "
     "and NAME.npz of each song, report.csv with a row for each, those of earlier runs into the "
     "folder too, and failed.csv with those that failed in this run and why. Run again, it goes on "
-    "where it stopped.",
+    "where it stopped. Files called *.voice.* and the like, which earlier runs made, are passed "
+    "over.",
     passes_flags_on=True,
 )
 FLAGS = PROGRAM.flags
 flags.DEFINE_string("output_dir", None, "Folder; made if it is new.", flag_values=FLAGS)
 flags.DEFINE_string("model", _DEFAULTS.model, "Bundled name or model file.", flag_values=FLAGS)
 flags.DEFINE_enum(
-    "runtime", _DEFAULTS.runtime, extract.RUNTIMES, "What runs the networks.", flag_values=FLAGS
+    "runtime",
+    _DEFAULTS.runtime,
+    extract.LOCAL_RUNTIMES,
+    "What runs the networks.",
+    flag_values=FLAGS,
 )
-flags.DEFINE_string("singer", None, "Whose voice it is (system sdn).", flag_values=FLAGS)
+flags.DEFINE_string(
+    "singer",
+    None,
+    "Whose voice it is, for system sdn alone; `sep-tf info` lists the names.",
+    flag_values=FLAGS,
+)
 flags.DEFINE_enum(
-    "f0", _DEFAULTS.f0, ["model", "harvest"], "Where pitch comes from.", flag_values=FLAGS
+    "f0",
+    _DEFAULTS.f0,
+    ["model", "harvest"],
+    "Pitch from the F0 network (model), or from WORLD's harvest on the mixture.",
+    flag_values=FLAGS,
 )
 flags.DEFINE_bool(
     "features",

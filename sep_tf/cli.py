@@ -83,6 +83,7 @@ class Program:
         description: str,
         catch_sigterm: bool = True,
         passes_flags_on: bool = False,
+        examples: tuple[str, ...] = (),
     ) -> None:
         """Makes a program without flags yet.
 
@@ -92,6 +93,7 @@ class Program:
           description: a sentence or a few for `--help`.
           catch_sigterm: SIGTERM ends the program with 143; False if it has a handler of its own.
           passes_flags_on: flags it does not know reach main among the arguments, as --name=value.
+          examples: what may be typed, for `--help`.
         """
         self.name = name
         self.flags = flags.FlagValues()
@@ -100,6 +102,7 @@ class Program:
         self.description = description
         self._catch_sigterm = catch_sigterm
         self._passes_flags_on = passes_flags_on
+        self._examples = examples
 
     def run(self, main: Callable[[list[str]], int | None], argv: list[str] | None = None) -> int:
         """Parses flags, calls main with the positional arguments, returns the exit code.
@@ -139,6 +142,8 @@ class Program:
         command = f"sep-tf {self.name}" if is_verb else f"python -m {self.name}"
         lines = [f"usage: {command} {self._usage}", ""]
         lines += textwrap.wrap(self.description, 96)
+        if self._examples:
+            lines += ["", "examples:", *(f"  {example}" for example in self._examples)]
         lines += ["", "flags:"]
         for name in sorted(self.flags):
             lines += _flag_help(self.flags[name])

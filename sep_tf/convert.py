@@ -22,6 +22,8 @@ SUFFIX = ".converted.wav"
 MODEL = "autovc-lite"
 # Level of the voices that the teacher has learned from, RMS of what is above the gate, dBFS.
 LEVEL_DB = -23.0
+# Analysed at once, seconds; Ctrl-C waits until that is done.
+BLOCK_SECONDS = 10
 
 PROGRAM = cli.Program(
     "convert",
@@ -33,12 +35,19 @@ PROGRAM = cli.Program(
 )
 FLAGS = PROGRAM.flags
 naming.define_flags(FLAGS, "Voice", SUFFIX)
-flags.DEFINE_string("singer", None, "Whose timbre the voice gets.", flag_values=FLAGS)
+flags.DEFINE_string(
+    "singer", None, "Whose timbre the voice gets; `sep-tf info` lists the names.", flag_values=FLAGS
+)
 flags.DEFINE_string("source", None, "Who sings, if the model knows the singer.", flag_values=FLAGS)
 flags.DEFINE_string("model", MODEL, "Bundled name or model file.", flag_values=FLAGS)
-flags.DEFINE_enum("runtime", "auto", extract.RUNTIMES, "What runs the network.", flag_values=FLAGS)
+flags.DEFINE_enum(
+    "runtime", "auto", extract.LOCAL_RUNTIMES, "What runs the network.", flag_values=FLAGS
+)
 flags.DEFINE_float(
-    "transpose", 0.0, "Semitones up, for a singer of another range.", flag_values=FLAGS
+    "transpose",
+    0.0,
+    "Semitones up, or down if negative, -24 to 24, for a singer of another range.",
+    flag_values=FLAGS,
 )
 
 
@@ -140,7 +149,8 @@ def convert_file(
         yield gain * to_world.finish()
 
     def changed() -> "Iterator[world.VocoderFeatures]":
-        for found in convert(runtime, resynth.analyse_blocks(blocks()), target, source):
+        analysed = resynth.analyse_blocks(blocks(), block_seconds=BLOCK_SECONDS)
+        for found in convert(runtime, analysed, target, source):
             yield editing.transpose(with_gain(found, 1.0 / gain), transpose)
 
     with (

@@ -15,6 +15,8 @@ from sep_tf.errors import ModelError
 
 SYSTEMS = ("sin", "sdn", "ss", "unet")
 RUNTIMES = ("auto", *config.RUNTIMES)
+# Of programs that have no --server.
+LOCAL_RUNTIMES = tuple(name for name in RUNTIMES if name != "serving")
 SUFFIX = ".voice.wav"
 
 _DEFAULTS = ExtractConfig()
@@ -24,9 +26,14 @@ PROGRAM = cli.Program(
     "SONG... [--output=FILE|FOLDER]",
     "Extracts the singing voice of songs. Inputs are audio files and folders of them; each voice "
     "has the length and rate of its song, in one channel, and is written beside it as "
-    "SONG.voice.wav unless --output says otherwise. The output's extension chooses its format "
-    "(WAV and FLAC in 24 bit). The voice is sung anew, without room and effects: there is no flag "
-    "to remove reverberation, none is ever put in. Only --system=unet filters the song instead.",
+    "SONG.voice.wav unless --output says otherwise. The voice is sung anew, without room and "
+    "effects: there is no flag to remove reverberation, none is ever put in. Only --system=unet "
+    "filters the song instead.",
+    examples=(
+        "sep-tf extract song.mp3                          writes song.voice.wav beside it",
+        "sep-tf extract album --output=voices/ --jobs=2   a folder with its subfolders",
+        "sep-tf extract song.mp3 --plot=song.png --midi_out=song.mid",
+    ),
 )
 FLAGS = PROGRAM.flags
 
@@ -36,7 +43,7 @@ SIDE_OUTPUTS = {
     "f0_out": (
         ".f0.csv",
         (".csv",),
-        "time, f0 and voicing (CSV as CREPE writes it; --f0 reads it back)",
+        "seconds, f0 in Hz and voicing (CSV as CREPE writes it; --f0 reads it back)",
     ),
     "midi_out": (
         ".mid",
@@ -59,10 +66,13 @@ def _define_flags() -> None:
     string(
         "system",
         None,
-        f"One of: {', '.join(SYSTEMS)}; by default the model's, {_DEFAULTS.system} without "
-        "--model.",
+        f"{_DEFAULTS.system}, the default and the best, sings as whoever sings in the song; sdn "
+        "as another singer, whom --singer names. Baselines: ss sings too, by an earlier network; "
+        "unet filters the song, without f0, formants, features or notes. With --model, its own.",
     )
-    string("singer", None, "Whose voice it is (system sdn); `sep-tf info` lists the names.")
+    string(
+        "singer", None, "Whose voice it is, for system sdn alone; `sep-tf info` lists the names."
+    )
     string("runtime", _DEFAULTS.runtime, f"What runs the networks, one of: {', '.join(RUNTIMES)}.")
     string(
         "server", None, "For --runtime=serving: its address, HOST:PORT (gRPC) or http://HOST:PORT."
@@ -76,28 +86,31 @@ def _define_flags() -> None:
         "f0",
         _DEFAULTS.f0,
         "Pitch from the F0 network (model), from WORLD's harvest on the mixture, or from a CSV "
-        "file of time and Hz as CREPE writes it, which also says where somebody sings.",
+        "file of seconds and Hz as CREPE writes it, which also says where somebody sings.",
     )
     flags.DEFINE_float(
         "transpose",
         _DEFAULTS.transpose,
-        "Semitones up, or down if negative; formants stay.",
+        "Semitones up, or down if negative, -24 to 24; formants stay.",
         flag_values=FLAGS,
     )
     flags.DEFINE_float(
         "formant",
         _DEFAULTS.formant,
-        "What formant frequencies are multiplied by; above 1 a smaller singer.",
+        "What formant frequencies are multiplied by, 0.5 to 2; above 1 a smaller singer.",
         flag_values=FLAGS,
     )
     string(
         "accompaniment",
         None,
-        "Also write the song without the voice: a file, or a folder for several inputs. Systems "
-        "sin and ss mask what they sing out of the song, unet subtracts.",
+        "Also write the song without the voice: a file as of --output, or a folder for several "
+        "inputs. Systems sin and ss mask what they sing out of the song, unet subtracts; not with "
+        "system sdn, --transpose or --formant.",
     )
-    for name, (_, _, text) in SIDE_OUTPUTS.items():
-        string(name, None, f"Also write {text}: a file, or a folder for several inputs.")
+    for name, (_, endings, text) in SIDE_OUTPUTS.items():
+        known = ", ".join(endings)
+        where = f"a file that ends in {known}, or a folder for several inputs"
+        string(name, None, f"Also write {text}: {where}.")
     string("report", None, "Also write what was done, to one JSON file.")
 
 

@@ -29,10 +29,19 @@ def define_flags(values: flags.FlagValues, what: str, suffix: str) -> None:
     flags.DEFINE_multi_string(
         "input",
         [],
-        f"{what}, or folder of {what.lower()}s with its subfolders; may be given without --input.",
+        f"{what}, or folder of {what.lower()}s with its subfolders; may be given without --input. "
+        "Read are wav, flac, ogg, opus, mp3, aiff, au, caf, w64 and rf64; for m4a and video the "
+        "ffmpeg command that converts them is printed. In folders, files called *.voice.*, "
+        "*.resynth.*, *.accompaniment.* and *.converted.* are passed over: earlier runs made them.",
         flag_values=values,
     )
-    flags.DEFINE_string("output", None, "File; for several inputs, a folder.", flag_values=values)
+    flags.DEFINE_string(
+        "output",
+        None,
+        "File that ends in .wav, .flac, .ogg, .opus, .mp3, .aiff, .aif, .caf or .w64, which names "
+        "its format. For several inputs a folder; for one input, a new folder's name ends in /.",
+        flag_values=values,
+    )
     flags.DEFINE_string(
         "name",
         None,
@@ -50,7 +59,7 @@ def define_flags(values: flags.FlagValues, what: str, suffix: str) -> None:
     flags.DEFINE_integer(
         "output_rate",
         None,
-        "Sample rate of the result in Hz; by default the input's.",
+        "Sample rate of the result in Hz, 8000 to 192000; by default the input's.",
         lower_bound=8_000,
         upper_bound=192_000,
         flag_values=values,
@@ -58,7 +67,8 @@ def define_flags(values: flags.FlagValues, what: str, suffix: str) -> None:
     flags.DEFINE_string(
         "encoding",
         None,
-        "Samples as pcm16, pcm24 or float; by default the format's own (24 bit in WAV and FLAC).",
+        "Samples as pcm16, pcm24 or float (not in .flac); by default the format's own (24 bit in "
+        "WAV and FLAC). .ogg, .opus and .mp3 have no choice.",
         flag_values=values,
     )
     flags.DEFINE_string(
@@ -71,7 +81,12 @@ def define_flags(values: flags.FlagValues, what: str, suffix: str) -> None:
     flags.DEFINE_float("offset", 0.0, "Seconds of the input to skip.", flag_values=values)
     flags.DEFINE_float("duration", None, "Seconds to use, by default all.", flag_values=values)
     flags.DEFINE_integer(
-        "jobs", 1, "Files worked on at a time.", lower_bound=1, upper_bound=64, flag_values=values
+        "jobs",
+        1,
+        "Files worked on at a time, 1 to 64.",
+        lower_bound=1,
+        upper_bound=64,
+        flag_values=values,
     )
 
 

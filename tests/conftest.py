@@ -85,18 +85,18 @@ def corpus(manifest_file) -> Corpus:
 class Run:
     """A model_dir in which every stage has been trained for a few steps, and what it did.
 
-    `losses[stage]` are the training losses, `frozen[stage]` pairs of copies, before and after, of
-    the weights that the stage must leave alone.
+    `rows[stage]` is its log, `frozen[stage]` pairs of copies, before and after, of the weights that
+    the stage must leave alone, by the stage that made them.
     """
 
     model_dir: pathlib.Path
-    losses: dict[str, list[float]]
-    frozen: dict[str, tuple[list[np.ndarray], list[np.ndarray]]]
+    rows: dict[str, list[dict[str, str]]]
+    frozen: dict[str, dict[str, tuple[list[np.ndarray], list[np.ndarray]]]]
 
 
 @pytest.fixture(scope="session")
 def run(tmp_path_factory) -> Run:
-    """All stages of the tiny preset, each for 40 steps on one batch it can learn by heart."""
+    """All stages of the tiny preset, each for 200 steps on one batch it can learn by heart."""
     import keras
 
     from sep_tf.training import stages
@@ -106,16 +106,18 @@ def run(tmp_path_factory) -> Run:
     for name in stages.STAGES:
         keras.utils.set_random_seed(1)
         trainer = harness.make_trainer(
-            name, model_dir, harness.one_batch, steps=40, validate_every=10, learning_rate=1e-2
+            name, model_dir, harness.one_batch, steps=200, validate_every=50, learning_rate=1e-2
         )
         stage = trainer.stage
         kept = {
-            "encoder": lambda s: s.teacher.model,
-            "sdn": lambda s: s.model.encoder,
-            "sin": lambda s: s.model.encoder,
-        }.get(name)
-        before = harness.weights(kept(stage)) if kept else []
+            "encoder": lambda s: {"autovc": s.teacher.model},
+            "sdn": lambda s: {"encoder": s.model.encoder},
+            "sin": lambda s: {"encoder": s.model.encoder, "f0": s.f0},
+        }.get(name, lambda s: {})(stage)
+        before = {part: harness.weights(network) for part, network in kept.items()}
         trainer.run()
-        done.frozen[name] = (before, harness.weights(kept(stage)) if kept else [])
-        done.losses[name] = [float(row["train_loss"]) for row in harness.log_rows(trainer)]
+        done.frozen[name] = {
+            part: (before[part], harness.weights(network)) for part, network in kept.items()
+        }
+        done.rows[name] = harness.log_rows(trainer)
     return done

@@ -1,12 +1,16 @@
 """The page in the browser: from an upload to a voice that plays, and many at once."""
 
 import concurrent.futures
+import contextlib
 import os
 import re
 import shutil
 import signal
 import subprocess
 import sys
+import tempfile
+import threading
+import time
 import urllib.error
 import urllib.request
 from pathlib import Path
@@ -16,21 +20,19 @@ import pytest
 import soundfile
 
 from sep_tf import audio_io
+from sep_tf.errors import ModelError
+from sep_tf.separator import Separator
 from tests import harness
 
 pytest.importorskip("gradio", reason="gradio is not installed (extra [app])")
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
-SONG = Path(__file__).parent.parent / "examples" / "sakura" / "mix.flac"
+ROOT = Path(__file__).parent.parent
+SONG = ROOT / "examples" / "sakura" / "mix.flac"
 
 
-@pytest.fixture(scope="module")
-def temporary(tmp_path_factory) -> Path:
-    return tmp_path_factory.mktemp("app")
-
-
-@pytest.fixture(scope="module")
-def address(temporary):
-    """The program itself, on a free port; afterwards its temporary files must be gone."""
+@contextlib.contextmanager
+def started(temporary: Path, number: int, code: int):
+    """The program itself, on a free port, ended by a signal; its temporary files must be gone."""
     environment = {**os.environ, "TMPDIR": str(temporary)}
     program = subprocess.Popen(
         [sys.executable, "-m", "sep_tf.app", "--port=0", "--max_mb=5"],
@@ -43,11 +45,24 @@ def address(temporary):
         found = re.search(r"http://127\.0\.0\.1:\d+", line)
         assert found, line
         yield found[0]
-        program.send_signal(signal.SIGINT)
-        assert program.wait(60) == 130
+        assert list(temporary.glob("sep-tf-app-*"))
+        program.send_signal(number)
+        assert program.wait(60) == code
         assert not list(temporary.glob("sep-tf-app-*"))
     finally:
         program.kill()
+
+
+@pytest.fixture(scope="module")
+def address(tmp_path_factory):
+    with started(tmp_path_factory.mktemp("app"), signal.SIGINT, 130) as found:
+        yield found
+
+
+@pytest.mark.slow
+def test_sigterm_ends_it_as_ctrl_c_does(tmp_path):
+    with started(tmp_path, signal.SIGTERM, 143) as address:
+        urllib.request.urlopen(address).close()
 
 
 @pytest.fixture(scope="module")
@@ -56,6 +71,37 @@ def song(tmp_path_factory) -> str:
     audio = harness.sung(2.0, 220.0) + harness.band(2.0, 1)
     soundfile.write(path, np.stack([audio, audio], axis=1), harness.RATE)
     return str(path)
+
+
+def play(page, player: str) -> None:
+    """Clicks Play once the sound is there, and waits until the player's clock moves."""
+
+    def wait_for(clock: str) -> None:
+        shown = f"document.querySelector('{player} {clock}')?.textContent"
+        page.wait_for_function(f"/0:[0-9]*[1-9]/.test({shown})", timeout=60_000)
+
+    wait_for("#duration")
+    page.locator(player).get_by_role("button", name="Play", exact=True).click()
+    wait_for("#time")
+
+
+# Progress is on the page for a moment only.
+WATCH = """() => new MutationObserver(() => {
+    window.progress ||= /extracting/.test(document.body.innerText)
+}).observe(document.body, {subtree: true, childList: true, characterData: true})"""
+
+
+def extract(page) -> None:
+    """Clicks Extract, and waits until another voice is there than before."""
+    link = "document.querySelector('#voice a[download]')?.href"
+    before = page.evaluate(link)
+    page.locator("#extract").click()
+    page.wait_for_function(f"before => ({link} ?? before) != before", arg=before, timeout=120_000)
+
+
+def choose(page, what: str, value: str) -> None:
+    page.get_by_label(what).click()
+    page.get_by_role("option", name=value).click()
 
 
 @pytest.mark.slow
@@ -71,33 +117,39 @@ def test_from_upload_to_a_voice_that_plays(address, song, tmp_path):
         page.on("request", lambda r: None if address in r.url else elsewhere.append(r.url))
         page.goto(address)
         page.locator("#song input[type=file]").set_input_files(upload)
-        play = page.locator("#song").get_by_role("button", name="Play", exact=True)
-        play.wait_for(timeout=60_000)
-        page.locator("#extract").click()
-        page.wait_for_function(
-            "/s of song in/.test(document.querySelector('#said textarea').value)",
-            timeout=120_000,
-        )
+        play(page, "#song")
+        assert page.get_by_label("System").input_value() == "sin-lite"
+        page.evaluate(WATCH)
+        extract(page)
+        assert page.evaluate("window.progress")
+        assert "s of song in" in page.locator("#said textarea").input_value()
         page.locator("#picture img").wait_for()
         # Neither label nor buttons lie on the picture.
         top = page.locator("#picture img").bounding_box()["y"]
         for part in ("label", "button"):
             box = page.locator(f"#picture {part}").first.bounding_box()
             assert box["y"] + box["height"] <= top + 1
-        page.locator("#voice").get_by_role("button", name="Play", exact=True).click()
-        # The player's clock must move.
-        page.wait_for_function(
-            "/0:0[1-9]/.test(document.querySelector('#voice #time').textContent)", timeout=30_000
-        )
+        play(page, "#voice")
         with page.expect_download() as download:
             page.locator("#voice a[download], #voice [aria-label='Download']").first.click()
         download.value.save_as(tmp_path / "voice.wav")
         if picture:
             page.wait_for_timeout(500)
             page.screenshot(path=picture)
+        choose(page, "System", "sdn-lite")
+        choose(page, "Singer", "kumi")
+        page.get_by_label("number input for Transposition").fill("7")
+        extract(page)
+        urllib.request.urlretrieve(
+            page.locator("#voice a[download]").get_attribute("href"), tmp_path / "other.wav"
+        )
         browser.close()
     assert audio_io.probe(tmp_path / "voice.wav").duration == audio_io.probe(upload).duration
     assert [url for url in elsewhere if url.startswith("http")] == []
+    separator = Separator("sdn-lite", singer="kumi", transpose=7)
+    separator.separate_file(upload, tmp_path / "expected.wav", encoding="pcm16")
+    found, expected = (soundfile.read(tmp_path / name)[0] for name in ("other.wav", "expected.wav"))
+    np.testing.assert_allclose(found, expected, atol=1e-4)
 
 
 @pytest.mark.slow
@@ -139,6 +191,49 @@ def test_what_is_wrong_is_said(address, song, tmp_path):
         client.predict(handle_file(str(large)), "sin-lite", None, 0, 1.0, api_name="/extract")
     with pytest.raises(urllib.error.HTTPError):  # nothing else of this machine is served
         urllib.request.urlopen(f"{address}/gradio_api/file=/etc/passwd")
+
+
+def test_one_song_at_a_time(tmp_path, monkeypatch):
+    """Six ask at once: never are two at work."""
+    from gradio_client import Client, handle_file
+
+    from sep_tf import app
+
+    song = str(tmp_path / "song.wav")
+    soundfile.write(song, np.zeros(1000), 32_000)
+    lock, at_work, done = threading.Lock(), [], []
+
+    def extract(self, *wishes):
+        at_work.append(None)
+        time.sleep(0.2)
+        with lock:
+            done.append(len(at_work))
+        at_work.pop()
+        return song, str(ROOT / "docs" / "app.png"), "done"
+
+    monkeypatch.setattr(app.Studio, "extract", extract)
+    for name in ("GRADIO_TEMP_DIR", "GRADIO_ANALYTICS_ENABLED"):
+        monkeypatch.setenv(name, "")  # set within, and put back
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    with app.serving(["sin-lite"]) as address, concurrent.futures.ThreadPoolExecutor(6) as pool:
+        clients = [Client(address, verbose=False, download_files=False) for _ in range(6)]
+        wishes = (handle_file(song), "sin-lite", None, 0, 1.0)
+        asked = [pool.submit(client.predict, *wishes, api_name="/extract") for client in clients]
+        assert all(task.result()[2] == "done" for task in asked)
+    assert done == [1] * 6
+
+
+def test_what_nobody_fetched_in_an_hour_is_removed(tmp_path):
+    from sep_tf import app
+
+    for name, minutes in (("old", 61), ("new", 59)):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "song.voice.wav").write_bytes(b"")
+        then = time.time() - 60 * minutes
+        os.utime(tmp_path / name, (then, then))
+    with pytest.raises(ModelError):
+        app.Studio(str(tmp_path), "auto").extract("song.wav", "nobody", None, 0, 1.0, None)
+    assert os.listdir(tmp_path) == ["new"]
 
 
 def test_flags(capsys):

@@ -4,6 +4,7 @@ import dataclasses
 
 import numpy as np
 import pytest
+import soundfile
 import tensorflow as tf
 
 from sep_tf.config import AugmentConfig
@@ -53,6 +54,58 @@ def test_a_start_far_from_the_first_batch_is_the_same_example(corpus, options, m
         harness.assert_same(again, whole[first], rtol=1e-5, atol=1e-5)
     starts = {batch["f0"][0].tobytes() for batch in whole}
     assert len(starts) > 25
+
+
+def test_examples_without_voice_or_music_are_as_many_as_asked_for(corpus, options):
+    """Shares of 2000 examples, within three standard deviations; never both at once."""
+    count, shares = 2000, {"accompaniment": 0.2, "voice": 0.1}
+    options = dataclasses.replace(
+        options,
+        batch_size=250,
+        spectrograms=(),
+        waveforms=tuple(shares),
+        augment=AugmentConfig(backing_free=0.2, vocal_free=0.1),
+    )
+    batches = take(corpus, options, count=count // 250)
+    silent = {
+        name: np.concatenate([np.abs(batch[name]).max(axis=1) == 0.0 for batch in batches])
+        for name in shares
+    }
+    for name, share in shares.items():
+        deviation = np.sqrt(share * (1 - share) / count)
+        assert abs(silent[name].mean() - share) < 3 * deviation, name
+    assert not (silent["voice"] & silent["accompaniment"]).any()
+
+
+def test_a_voice_meets_different_music(corpus, options):
+    """Each voice without music of its own meets every band; the other keeps its own."""
+    hop, index = 160, schema.DatasetIndex.load(corpus.records)
+    length = (options.phrase_frames - 1) * hop
+    music = {}
+    for name in ("band-1", "band-2", "own"):
+        audio = soundfile.read(corpus.manifest.parent / f"{name}.wav", dtype="float32")[0]
+        windows = np.lib.stride_tricks.sliding_window_view(audio, length)[::hop]
+        music[name] = windows / np.linalg.norm(windows, axis=1, keepdims=True)
+    options = dataclasses.replace(
+        options,
+        batch_size=60,
+        spectrograms=(),
+        waveforms=("accompaniment",),
+        augment=AugmentConfig(backing_free=0.0),
+    )
+    met = {}
+    for batch in take(corpus, options, count=2):
+        for number, heard in zip(batch["song_index"], batch["accompaniment"], strict=True):
+            unit = heard / np.linalg.norm(heard)
+            (name,) = [n for n, windows in music.items() if (windows @ unit).max() > 0.999]
+            met.setdefault(index.songs[number], []).append(name)
+    assert set(met.pop("ben-both")) == {"own"}
+    assert set(met) == {"ann-solo", "ann-short"}
+    for names in met.values():
+        # By chance: neither band is much rarer than the other, nor do they take turns.
+        assert 0.25 < names.count("band-1") / len(names) < 0.75
+        pairs = set(zip(names[:-1], names[1:], strict=True))
+        assert len(pairs) == 4
 
 
 def test_records_may_lie_on_another_file_system(corpus, options):

@@ -4,7 +4,9 @@ import importlib
 import json
 import os
 import pathlib
+import re
 import resource
+import shlex
 import signal
 import subprocess
 import sys
@@ -192,6 +194,44 @@ def test_help_is_quick_and_light():
     # Processor time: the clock also counts what else this machine does.
     assert after.ru_utime - before.ru_utime < 1.0
     assert all(f"usage: sep-tf {verb} " in run.stdout for verb in verbs)
+
+
+def test_help_says_what_the_code_takes():
+    """The texts import nothing heavy: formats, ranges and endings stand in them a second time."""
+    from sep_tf import audio_write, editing, extract, jobs
+
+    told = {name: " ".join(extract.FLAGS[name].help.split()) for name in extract.FLAGS}
+    assert re.findall(r"\.\w+", told["output"]) == list(audio_write.FORMATS)
+    read = re.findall(r"\w+", re.search("Read are (.*?);", told["input"])[1].replace(" and", ""))
+    assert len(read) == 10 and {f".{name}" for name in read} <= set(jobs.AUDIO_EXTENSIONS)
+    assert re.findall(r"\*(\.\w+)\.\*", told["input"]) == list(jobs._OURS)
+    low, high = editing.FORMANT_RANGE
+    assert f"{low:g} to {high:g}" in told["formant"]
+    top = f"{editing.MAX_SEMITONES:g}"
+    for program in ("extract", "convert"):
+        flag = importlib.import_module(cli.VERBS[program][0]).FLAGS["transpose"]
+        assert f"-{top} to {top}" in flag.help
+    for name in ("output_rate", "jobs"):
+        parser = extract.FLAGS[name].parser
+        assert f"{parser.lower_bound} to {parser.upper_bound}" in told[name]
+    for name, (_, endings, _) in extract.SIDE_OUTPUTS.items():
+        assert all(ending in told[name] for ending in endings)
+    for system in extract.SYSTEMS:
+        assert re.search(rf"\b{system}\b", told["system"])
+
+
+def test_examples_of_the_help_have_flags_that_exist():
+    from sep_tf.extract import PROGRAM
+
+    shown = re.findall(r"^  sep-tf extract (.*?)(?:   .*)?$", PROGRAM.help(), re.MULTILINE)
+    parsed = [PROGRAM._parse(shlex.split(arguments)) for arguments in shown]
+    assert parsed == [["song.mp3"], ["album"], ["song.mp3"]]
+
+
+@pytest.mark.parametrize("verb", ["convert", "batch", "app"])
+def test_no_server_where_there_is_no_address(verb, capsys):
+    assert cli.main([verb, "song.wav", "--runtime=serving"]) == 1
+    assert "--runtime=serving: value should be one of" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("verb", ["extract", "resynth", "info"])

@@ -1,14 +1,17 @@
 """`sep-tf convert`: chunks that leave no seam, lengths, levels, singers."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import soundfile
 
-from sep_tf import audio_io, convert, world
+from sep_tf import audio_io, convert, metrics, world
 from sep_tf.runtimes import ModelInfo
 from tests import harness
 
 SINGERS = ("ann", "ben")
+VOICE = Path(__file__).parent.parent / "examples" / "sakura" / "vocals.flac"
 
 
 class Timbre:
@@ -77,6 +80,24 @@ def test_silence_stays_silence(tmp_path):
     convert.convert_file(Timbre(64), str(tmp_path / "voice.wav"), str(tmp_path / "out.wav"), 1)
     found, _ = soundfile.read(tmp_path / "out.wav")
     assert len(found) == 20_000 and not found.any()
+
+
+@pytest.mark.parametrize("semitones", [0, -5])
+def test_the_bundled_model_keeps_the_melody(tmp_path, semitones):
+    """Four seconds of the bundled voice, as somebody else, and a fourth lower."""
+    output = tmp_path / "out.wav"
+    argv = ["--singer=pjs", "--offset=4", "--duration=4", f"--transpose={semitones}"]
+    assert convert.run([str(VOICE), *argv, f"--output={output}"]) == 0
+    voice = audio_io.read(VOICE, harness.RATE)[0][4 * harness.RATE : 8 * harness.RATE]
+    before = metrics.analyse_voice(voice)
+    after = metrics.analyse_voice(audio_io.read(output, harness.RATE)[0])
+    assert len(before) == len(after)
+    both = (before.f0 > 0) & (after.f0 > 0)
+    assert both.sum() > 0.9 * (before.f0 > 0).sum()
+    cents = 1200 * np.log2(after.f0[both] / before.f0[both]) - 100 * semitones
+    assert np.median(np.abs(cents)) < 20
+    # It is somebody else: WORLD alone is at 2.0 dB.
+    assert metrics.distortion(before, after).mean_db > 3.5
 
 
 def test_what_is_wrong(tmp_path, capsys, monkeypatch):

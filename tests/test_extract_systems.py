@@ -1,11 +1,11 @@
-"""Every system by `sep-tf extract`, with exports of random weights, on all three runtimes."""
+"""Every system by `sep-tf extract`: bundled, and of random weights on all three runtimes."""
 
 import numpy as np
 import pytest
 import soundfile
 
 from export import module, saved_model, tflite
-from sep_tf import audio_io, cli, models
+from sep_tf import audio_io, cli, metrics, models
 from sep_tf.config import PRESETS, ExtractConfig
 from sep_tf.runtimes.signatures import SIGNATURES
 from tests import harness
@@ -22,7 +22,7 @@ def exported(system: str, folder, runtimes=tuple(FILES)) -> str:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "ExtractConfig", lambda: ExtractConfig(chunk_frames=128))
         model = models.build_system(system, PRESETS["tiny"], len(singers))
-        harness.randomise(model)
+        harness.randomise(model, 1)  # with which every system sings
         info = module.model_info(model, PRESETS["tiny"], system, singers)
     base = folder / system
     if "litert" in runtimes:
@@ -68,6 +68,42 @@ def test_sdn_sings_as_who_is_named(tmp_path, capsys):
         line = harness.one_line_error(lambda a: cli.main(["extract", *a]), [*argv, *more], capsys)
         assert words in line
     assert not (tmp_path / "other.wav").exists()
+
+
+def contour() -> np.ndarray:
+    """f0 of voiced rows of --f0_out, Hz."""
+    rows = np.genfromtxt("f0.csv", delimiter=",", names=True)
+    return rows["frequency"][rows["confidence"] > 0.5]
+
+
+def heard(model: str, *argv: str) -> metrics.Analysis:
+    """WORLD's analysis of what is sung."""
+    extract(model, *argv)
+    return metrics.analyse_voice(audio_io.read("voice.wav", harness.RATE)[0])
+
+
+def test_an_octave_up_doubles_f0():
+    found, sung = [], []
+    for semitones in (0, 12):
+        f0 = heard("sin-lite", f"--transpose={semitones}", "--f0_out=f0.csv").f0
+        found.append(contour())
+        sung.append(np.median(f0[f0 > 0]))
+    assert len(found[0]) > 100
+    np.testing.assert_allclose(found[1], 2 * found[0], rtol=1e-4)
+    assert sung[1] == pytest.approx(2 * sung[0], rel=0.01)
+
+
+def test_two_singers_have_two_timbres_and_one_melody():
+    found, voices = [], []
+    for singer in ("pjs", "kumi"):
+        voices.append(heard("sdn-lite", f"--singer={singer}", "--f0_out=f0.csv"))
+        found.append(contour())
+    assert len(found[0]) > 100
+    np.testing.assert_array_equal(*found)
+    both = (voices[0].f0 > 0) & (voices[1].f0 > 0)
+    assert both.sum() > 100
+    assert np.median(np.abs(1200 * np.log2(voices[0].f0[both] / voices[1].f0[both]))) < 5
+    assert metrics.distortion(*voices).mean_db > 2.0
 
 
 @pytest.mark.slow

@@ -23,7 +23,8 @@ from sep_tf.errors import AudioError
 from tests import harness
 
 ROOT = Path(__file__).parent.parent
-EXTRACT = [sys.executable, "-m", "sep_tf.cli", "extract"]
+PROGRAM = [sys.executable, "-m", "sep_tf.cli"]
+EXTRACT = [*PROGRAM, "extract"]
 RATE = harness.RATE
 
 
@@ -143,12 +144,16 @@ def interrupted(command: list[str], ready: str, number: int) -> tuple[int, str]:
         os.close(terminal)
 
 
+@pytest.mark.parametrize(
+    "verb, flags",
+    [("extract", ["--features_out=x.npz", "--plot=x.png"]), ("convert", ["--singer=pjs"])],
+)
 @pytest.mark.parametrize("number, code", [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_interrupted_in_the_middle(number, code):
+def test_interrupted_in_the_middle(number, code, verb, flags):
     """One file, its bar on the terminal at some percent; everything that can be written is."""
     long_song("song.wav")
-    side = [f"--{name}=x{ending}" for name, ending in (("features_out", ".npz"), ("plot", ".png"))]
-    found, shown = interrupted([*EXTRACT, "song.wav", *side], r" [1-9]\d*%\|", number)
+    command = [*PROGRAM, verb, "song.wav", *flags]
+    found, shown = interrupted(command, r" [1-9]\d*%\|", number)
     assert found == code, shown
     assert re.search("error: (interrupted|terminated)", shown) and "Traceback" not in shown
     assert all_files() == {"song.wav"}
