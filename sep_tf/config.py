@@ -214,6 +214,10 @@ class AugmentConfig(_Config):
     # Standard deviation of a smooth random equalisation at its control points; 0 for none.
     vocals_eq_db: float = 0.0
     backing_eq_db: float = 0.0
+    # Share of the altered examples with a second voice in the music, and its level over the first:
+    # the louder one leads.
+    backing_voices: float = 0.0
+    backing_voices_db: tuple[float, float] = (-24.0, -8.0)
     # Share of the altered examples whose voice is in a room; the target stays dry.
     reverb: float = 0.0
     reverb_seconds: tuple[float, float] = (0.3, 2.0)

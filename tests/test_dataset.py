@@ -1,5 +1,6 @@
 """The pipeline: mixtures, targets that follow the gain, order that can be resumed, bad shards."""
 
+import dataclasses
 import math
 
 import numpy as np
@@ -244,6 +245,34 @@ def test_fades_are_of_the_music_alone(records):
     assert min(curve[0], curve[-1]) < 0.2 and np.median(curve) == pytest.approx(1.0, abs=0.02)
     rising = np.argmax(curve)
     assert np.all(np.diff(curve[:rising]) > -1e-3)
+
+
+def test_a_backing_voice_is_another_phrase_at_its_level_and_leaves_the_target(records):
+    voice, music = records["ann-solo", 0], records["band-1", 0]
+    two = levels(backing_voices=1.0, backing_voices_db=(-12.0, -12.0))
+    plain, both = mix(voice, music, 5), mix(voice, music, 5, two)
+    for name in ("voice", "features", "f0", "voiced", "audible"):
+        np.testing.assert_array_equal(both[name], plain[name])
+    np.testing.assert_array_equal(both["mixture"], both["voice"] + both["accompaniment"])
+    second = both["accompaniment"] - plain["accompaniment"]
+    expected = stored(voice, "vocals") * gain_of(-32.0, voice, "vocals_db")
+    last = int(voice["frames"]) - FRAMES
+    gaps = [np.abs(cut(expected, start) - second).max() for start in range(last + 1)]
+    assert min(gaps) < 1e-6 and int(np.argmin(gaps)) != find_start(voice, both)
+
+
+def test_backing_voices_sing_in_their_share_and_never_alone(records):
+    voice, music = records["ann-solo", 0], records["band-1", 0]
+
+    def found(number, **more):
+        share = levels(backing_voices=0.4, **more)
+        plain = dataclasses.replace(share, backing_voices=0.0)
+        pair = [mix(voice, music, number, config)["accompaniment"] for config in (plain, share)]
+        return bool(np.any(pair[0] != pair[1]))
+
+    assert 4 <= sum(found(number) for number in range(30)) <= 20
+    assert not any(found(number, vocal_free=1.0) for number in range(10))
+    assert not any(found(number, altered=0.0) for number in range(10))
 
 
 def test_the_levels_drawn_stay_in_their_range():

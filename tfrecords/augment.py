@@ -51,6 +51,8 @@ def mix(phrases: Tensors, frames: int, config: AugmentConfig, seed: Any = 0) -> 
             ("backing", "backing_units", backing_gain),
         )
     )
+    if config.backing_voices:
+        music += _backing_voices(phrases, gain, vocal_free, samples, config)
     change = tf.zeros([tf.shape(gain)[0], AUDIO.feature_size])
     if config.vocals_eq_db:
         curves = config.vocals_eq_db * draws["curves"][:, 0] * tf.cast(altered, tf.float32)[:, None]
@@ -101,6 +103,22 @@ def _gains(phrases: Tensors, config: AugmentConfig) -> tuple[tf.Tensor, tf.Tenso
     if config.backing_gain:
         backing_gain = between(draws["snr"], config.backing_gain)
     return gain, tf.where(backing_free, 0.0, backing_gain), vocal_free
+
+
+def _backing_voices(
+    phrases: Tensors, gain: tf.Tensor, vocal_free: tf.Tensor, samples: int, config: AugmentConfig
+) -> tf.Tensor:
+    """Quieter voices of other phrases in some of the altered examples, float32 [N, samples].
+
+    Never where no voice leads: a voice alone is to be sung.
+    """
+    draws, second_db = phrases["draws"], phrases["second_db"]
+    wanted = phrases["altered"] & ~vocal_free & (draws["second_voice"] < config.backing_voices)
+    wanted &= second_db > AUDIO.gate_db
+    below = between(draws["second_level"], config.backing_voices_db)
+    louder = gain * _decibels(below + phrases["vocals_db"] - second_db)
+    audio = _played(phrases["second"], phrases["units"], samples, config)
+    return audio * tf.where(wanted, louder, 0.0)[:, None]
 
 
 def _changed(mask: tf.Tensor, values: tf.Tensor, change: Callable, *others: tf.Tensor) -> tf.Tensor:

@@ -16,7 +16,7 @@ UNITS = playback.UNITS
 DRAWS = (
     "voice_order", "backing_order", "voice_start", "backing_start", "speed", "backing_speed",
     "altered", "level", "snr", "chance", "room", "room_seconds", "room_level", "fade_in",
-    "fade_out", "drive", "cutoff",
+    "fade_out", "drive", "cutoff", "second_order", "second_start", "second_voice", "second_level",
 )  # fmt: skip
 Tensors = dict[str, tf.Tensor]
 
@@ -81,8 +81,10 @@ def cut(
       The N examples kept, in order: `vocals` and `backing` int16 [N, samples], `features`
       float32 [N, rows, 64], `f0`, `levels` float32 and `voiced` uint8 [N, rows], as stored;
       `start`, `left` (rows of the record from there on), `units` and `backing_units` (speeds in
-      1/64) int32 [N]; the levels and numbers of the records, and the draws. What lies beyond a
-      record is zero; `levels` are zero where the record has none, see `has_levels`.
+      1/64) int32 [N]; the levels and numbers of the records, and the draws; where backing voices
+      are asked for, `second` int16 [N, samples] of another voice at the first one's speed, and its
+      level. What lies beyond a record is zero; `levels` are zero where the record has none, see
+      `has_levels`.
     """
     count = int(draws["level"].shape[0])
     kept = tf.range(count) if kept is None else kept
@@ -120,6 +122,12 @@ def cut(
         ),
         "has_levels": sung.records_of(tf.strings.length(voices["levels"]) > 0),
     }
+    if config.backing_voices:
+        second = _Slots(voices, draws["second_order"], draws["second_start"], kept)
+        second.place(frames, units)
+        audio = second.audio("vocals", samples, faster)
+        found["second"] = _decoded(audio, tf.int16, samples)
+        found["second_db"] = second.records_of(voices["vocals_db"])
     for name in ("singer", "song_index"):
         found[name] = tf.cast(sung.records_of(voices[name]), tf.int32)
     for name, kind, size in (
