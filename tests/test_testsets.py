@@ -10,6 +10,7 @@ import soundfile
 from sep_tf import metrics, world
 from sep_tf.evaluation import songs
 from tfrecords import testsets
+from tfrecords.songs import active_level_db
 
 RATE = 32_000
 
@@ -101,6 +102,21 @@ def test_raw_and_produced_with_the_same_music(voices, tmp_path):
     cents = 1200 * np.log2(found.f0[both] / reference.f0[both])
     assert np.mean(np.abs(cents) < 50) > 0.9
     assert items[2].row.singer != items[0].row.singer
+
+
+def test_a_backing_voice_is_another_singers_and_12_db_lower(voices, tmp_path, capsys):
+    items = make(voices, tmp_path / "set", "backing", "--count=2")
+    assert [i.condition for i in items] == ["one voice", "backing voice"] * 2
+    alone, together = songs.load_song(items[0].row), songs.load_song(items[1].row)
+    np.testing.assert_array_equal(alone[1], together[1])
+    assert np.mean((alone[0] - alone[1]) ** 2) > 0.0  # music
+    second, voice = together[0] - alone[0], alone[1]
+    assert active_level_db(voice) - active_level_db(second) == pytest.approx(12.0, abs=0.2)
+    other, own = metrics.analyse_voice(second).f0, metrics.analyse_voice(voice).f0
+    assert abs(1200 * np.log2(np.median(other[other > 0]) / np.median(own[own > 0]))) > 100
+    argv = [f"--manifest={voices}", f"--output_dir={tmp_path / 'one'}", "--kind=backing"]
+    assert testsets.run([*argv, "--count=1"]) == 1
+    assert "of one alone" in capsys.readouterr().err
 
 
 def test_a_room_falls_by_60_db_in_its_time():

@@ -12,6 +12,7 @@ reference.
 - wet: the voice dry, and in a room.
 - produced: the voice with music, raw, and as productions have it: equalised, compressed, echoing,
   in a room.
+- backing: the voice with music, and the same with another singer's voice in the music, quieter.
 - convert: each voice with another singer as its target (`target_singer`); music is not needed.
 """
 
@@ -29,14 +30,15 @@ from sep_tf.errors import DataError
 from tfrecords import manifest, mixtures, songs, versions
 
 AUDIO = world.AUDIO
-KINDS = ("unison", "wet", "produced", "convert")
+KINDS = ("unison", "wet", "produced", "backing", "convert")
 COLUMNS = (*manifest.COLUMNS, "condition", "target_singer")
 
 PROGRAM = cli.Program(
     "tfrecords.testsets",
     f"--kind={'|'.join(KINDS)} --manifest=FILE --output_dir=FOLDER [flags]",
     "Makes a set of voices for evaluate: three voices in unison, a voice in a room, a produced "
-    "voice with music, or voices to be converted to another singer. Writes audio and manifest.csv.",
+    "voice with music, a voice with a backing voice in the music, or voices to be converted to "
+    "another singer. Writes audio and manifest.csv.",
 )
 FLAGS = PROGRAM.flags
 flags.DEFINE_enum("kind", None, list(KINDS), "What to make.", flag_values=FLAGS)
@@ -63,8 +65,9 @@ _DRIFT_CENTS, _DRIFT_SECONDS = 12.0, 0.4
 # Energy of the room's tail relative to the direct sound, dB.
 _TAIL_DB = -6.0
 _PRE_DELAY_SECONDS = 0.01
-# Level of a produced set's voices over its music, dB.
+# Level of a voice over its music, and of a backing voice over the voice it follows, dB.
 _MUSIC_SNR_DB = 3.0
+_BACKING_VOICE_DB = -12.0
 
 
 def other_singer(
@@ -180,6 +183,13 @@ def _conditions(
             }  # fmt: skip
 
 
+def _under(voice: np.ndarray, music: list[manifest.Row], rng: np.random.Generator) -> np.ndarray:
+    """A passage of music for the voice, at its level and as long: float32 [samples]."""
+    found = mixtures.accompany(voice, music, _MUSIC_SNR_DB, rng)
+    # Music may end before the voice.
+    return np.pad(found.audio * np.float32(found.gain), (0, len(voice) - len(found.audio)))
+
+
 def _produced(
     rows: list[manifest.Row], split: str, rng: np.random.Generator
 ) -> Callable[[np.ndarray, str], dict[str, np.ndarray | None]]:
@@ -187,11 +197,33 @@ def _produced(
     music = mixtures.music_of(rows, split)
 
     def make(voice: np.ndarray, name: str) -> dict[str, np.ndarray | None]:
-        found = mixtures.accompany(voice, music, _MUSIC_SNR_DB, rng)
-        # Music may end before the voice.
-        missing = len(voice) - len(found.audio)
-        backing = np.pad(found.audio * np.float32(found.gain), (0, missing))
+        backing = _under(voice, music, rng)
         return {"raw": backing, "produced": backing + versions.produced(voice, name) - voice}
+
+    return make
+
+
+def _with_backing_voice(
+    rows: list[manifest.Row], voices: list[manifest.Row], rng: np.random.Generator
+) -> Callable[[np.ndarray, str], dict[str, np.ndarray | None]]:
+    """Voices with music, and with a voice of another singer in it; the music is the same in both.
+
+    Raises:
+      DataError: all voices are of one singer; the split has no music.
+    """
+    music = mixtures.music_of(rows, voices[0].split)
+    singers = {row.song_id: row.singer for row in voices}
+    if len(set(singers.values())) < 2:
+        raise DataError("a backing voice is another singer's: the voices drawn are of one alone")
+
+    def make(voice: np.ndarray, name: str) -> dict[str, np.ndarray | None]:
+        backing = _under(voice, music, rng)
+        others = [row for row in voices if row.singer != singers[name]]
+        other, _ = audio_io.read(others[rng.integers(len(others))].vocals, AUDIO.sample_rate)
+        rise_db = songs.active_level_db(voice) + _BACKING_VOICE_DB - songs.active_level_db(other)
+        # Again from its start where it is shorter.
+        second = np.resize(other, len(voice)) * np.float32(10.0 ** (rise_db / 20.0))
+        return {"one voice": backing, "backing voice": backing + second}
 
     return make
 
@@ -247,6 +279,7 @@ def main(args: list[str]) -> int:
             lambda voice, _: {"dry": None, "wet": room(voice, rng, FLAGS.reverb_seconds)},
         ),
         "produced": lambda: _conditions(folder, voices, _produced(rows, FLAGS.split, rng)),
+        "backing": lambda: _conditions(folder, voices, _with_backing_voice(rows, voices, rng)),
         "convert": lambda: _targets(rows, voices, FLAGS.targets),
     }[FLAGS.kind]()
     entries = list(made)
