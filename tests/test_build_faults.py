@@ -11,7 +11,18 @@ import soundfile
 from sep_tf import world
 from sep_tf.errors import DataError, SepTfError
 from tests import harness
-from tfrecords import build, dataset, engine, inspect, manifest, schema, songs, versions
+from tfrecords import (
+    build,
+    dataset,
+    engine,
+    exclusive,
+    inspect,
+    manifest,
+    pipeline,
+    schema,
+    songs,
+    versions,
+)
 
 
 @pytest.fixture(scope="module")
@@ -135,6 +146,37 @@ def test_a_folder_that_is_not_empty_is_left_alone(rows, corpus, tmp_path):
         build.build(few(rows, "ann-short"), tmp_path / "out", 2, corpus.cache, 1)
     assert [p.name for p in (tmp_path / "out").iterdir()] == ["thesis.txt"]
     assert [p.name for p in tmp_path.iterdir()] == ["out"]
+
+
+def test_two_builds_into_one_folder(rows, corpus, tmp_path, monkeypatch):
+    """The second says so at once and touches nothing; the first ends as if it were alone."""
+    run, listed = pipeline.run, few(rows, "ann-short", "band-1")
+    refused = []
+
+    def while_it_runs(*args):
+        monkeypatch.setattr(pipeline, "run", run)
+        with pytest.raises(DataError) as error:
+            build.build(listed, tmp_path / "out", 1, corpus.cache, 1)
+        refused.append(str(error.value))
+        return run(*args)
+
+    monkeypatch.setattr(pipeline, "run", while_it_runs)
+    build.build(listed, tmp_path / "out", 1, corpus.cache, 1)
+    assert refused == [f"another process is writing {tmp_path / 'out'}.partial"]
+    assert [p.name for p in tmp_path.iterdir()] == ["out"]
+    assert len(list(dataset.examples(tmp_path / "out", "train"))) == 1
+    # One that comes when the first has just ended is told the same, and loses nothing of it.
+    with exclusive.held(f"{tmp_path}/next"):
+        lock = exclusive._lock
+
+        def late(descriptor):
+            (tmp_path / "next").rename(tmp_path / "ended")
+            return lock(descriptor) or True
+
+        monkeypatch.setattr(exclusive, "_lock", late)
+        with pytest.raises(DataError, match="another process"):
+            with exclusive.held(f"{tmp_path}/next"):
+                pytest.fail("held a folder that has another name now")
 
 
 def test_no_audible_training_voice(rows, corpus, tmp_path):

@@ -22,7 +22,7 @@ from absl import flags
 from sep_tf import cli
 from sep_tf.config import AudioConfig, RecordConfig
 from sep_tf.errors import DataError
-from tfrecords import manifest, progress, schema
+from tfrecords import exclusive, manifest, progress, schema
 
 PROGRAM = cli.Program(
     "build",
@@ -128,7 +128,8 @@ def build(
       effects: versions of each training voice with effects.
 
     Raises:
-      DataError: output_dir exists already, a song cannot be read, no training voice.
+      DataError: output_dir exists already or another process builds it, a song cannot be read, no
+        training voice.
     """
     import tensorflow as tf
 
@@ -138,8 +139,7 @@ def build(
     check_splits(rows)
     rows = [_absolute(row) for row in rows]
     output_dir = manifest.location(manifest.absolute(output_dir))
-    there = files.exists(output_dir)
-    if there and files.listdir(output_dir):
+    if files.exists(output_dir) and files.listdir(output_dir):
         raise DataError(f"{output_dir} is not empty; choose another --output_dir")
     rows = sorted(rows, key=lambda row: row.song_id)
     singers = sorted({r.singer for r in rows if r.vocals is not None and r.split == "train"})
@@ -150,9 +150,8 @@ def build(
     if len(number_of) < len(names):
         raise DataError("a song of the manifest is named like a version of another, with a '#'")
     partial, letters = f"{output_dir}.partial", f"{output_dir}.failed.csv"
-    _remove(partial, letters)
-    files.makedirs(f"{partial}/songs")
-    try:
+    with _partial_folder(partial):
+        _remove(letters)
         cache_dir = cache_dir and manifest.location(manifest.absolute(cache_dir))
         plan = pipeline.Plan(partial, cache_dir)
         number = {singer: i for i, singer in enumerate(singers)}
@@ -171,17 +170,33 @@ def build(
         _remove(f"{partial}/songs", f"{partial}/{pipeline.RESULT_NAME}")
         with files.GFile(f"{partial}/{schema.INDEX_NAME}", "w") as file:
             file.write(index.to_json())
-        if there:
+        if files.exists(output_dir) and not files.listdir(output_dir):
             files.rmtree(output_dir)
         _move(partial, output_dir)
-    except BaseException as error:
-        try:
-            _remove(partial)
-        except tf.errors.OpError as left:
-            # Where nothing can be written, nothing can be removed: the first error is the reason.
-            error.add_note(f"{partial} could not be removed: {left.message}")
-        raise
     return index
+
+
+@contextlib.contextmanager
+def _partial_folder(partial: str) -> Iterator[None]:
+    """A folder that holds but an empty `songs`, for this build alone; removed if it fails."""
+    import tensorflow as tf
+
+    files = tf.io.gfile
+    remote = manifest.is_remote(partial)
+    with contextlib.nullcontext() if remote else exclusive.held(partial):
+        if files.isdir(partial):
+            # What an interrupted build has left.
+            _remove(*(f"{partial}/{name}" for name in files.listdir(partial)))
+        files.makedirs(f"{partial}/songs")
+        try:
+            yield
+        except BaseException as error:
+            try:
+                _remove(partial)
+            except tf.errors.OpError as left:
+                # Where nothing can be written, nothing can be removed: the first error is why.
+                error.add_note(f"{partial} could not be removed: {left.message}")
+            raise
 
 
 def _absolute(row: manifest.Row) -> manifest.Row:
