@@ -14,7 +14,7 @@ from pathlib import Path
 
 from absl import flags
 
-from sep_tf import cli
+from sep_tf import cli, runtimes
 from sep_tf.config import (
     AUGMENTATIONS,
     FEATURE_LOSSES,
@@ -110,8 +110,9 @@ flags.DEFINE_bool(
 flags.DEFINE_string(
     "init_from",
     None,
-    "Weights of the same stage to start from: fine-tuning. In sdn and sin the frozen encoder is "
-    "that of stage encoder in --model_dir, or, where there is none, the one of these weights.",
+    "Weights to start from, fine-tuning: a bundled model (sin-lite), an exported .weights.h5 or "
+    "the same stage's. In sdn and sin the frozen encoder is that of stage encoder in --model_dir, "
+    "or, where there is none, the one of these weights.",
     flag_values=FLAGS,
 )
 # What else would be without effect, and not be noticed; plain is for all stages.
@@ -213,8 +214,7 @@ def _check_flags(chosen: tuple[str, ...]) -> None:
     if FLAGS.init_from:
         if FLAGS.stage == "all":
             raise cli.UsageError("--init_from is for one stage: give --stage as well")
-        if not Path(FLAGS.init_from).is_file():
-            raise cli.UsageError(f"--init_from={FLAGS.init_from} does not exist")
+        runtimes.find(FLAGS.init_from, "keras")
 
 
 def _train(name: str, strategy, stop, say) -> float:
@@ -238,7 +238,7 @@ def _train(name: str, strategy, stop, say) -> float:
     sizes = model_config(config.preset)
     model_dir = Path(FLAGS.model_dir)
     keras.config.set_dtype_policy(config.precision)
-    init_from = Path(FLAGS.init_from) if FLAGS.init_from else None
+    init_from = runtimes.find(FLAGS.init_from, "keras")[1] if FLAGS.init_from else None
     with strategy.scope():
         stage = stages.STAGES[name](sizes, info, model_dir, config, init_from)
     drawn = {flag: getattr(FLAGS, flag) for flag in _OF_MIXTURES}

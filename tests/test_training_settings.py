@@ -7,7 +7,8 @@ import shutil
 import numpy as np
 import pytest
 
-from sep_tf import models, train
+from export import module
+from sep_tf import models, runtimes, train
 from sep_tf.config import PRESETS
 from sep_tf.errors import ModelError
 from sep_tf.training import settings, stages
@@ -241,7 +242,65 @@ def test_the_teacher_that_hears_sdn_is_named(run):
     assert "; autovc frozen, from " in stage.summary
 
 
-def make_stage(name: str, model_dir: pathlib.Path, init_from=None) -> stages.Stage:
+# What it starts from
+
+
+@pytest.fixture(scope="module")
+def exported(run, tmp_path_factory):
+    """Paths of the systems of `run` by their names."""
+    folder = tmp_path_factory.mktemp("systems")
+    paths = {system: folder / f"{system}.weights.h5" for system in ("sin", "sdn", "ss", "autovc")}
+    for system, path in paths.items():
+        module.save_weights(*module.assemble(run.model_dir, "tiny", system), path)
+    return paths
+
+
+@pytest.mark.parametrize(
+    ("name", "system"),
+    [("sin", "sin"), ("f0", "sin"), ("encoder", "sdn"), ("sdn", "sdn"), ("autovc", "autovc")],
+)
+def test_a_stage_starts_from_its_network_in_a_system(run, exported, name, system):
+    singers = len(harness.SINGERS) if name in ("autovc", "sdn") else 0
+    expected = models.build(name, PRESETS["tiny"], singers)
+    stages.restore(expected, stages.weights_path(run.model_dir, name))
+    model = make_stage(name, run.model_dir, exported[system]).model
+    for found, value in zip(harness.weights(model), harness.weights(expected), strict=True):
+        np.testing.assert_array_equal(found, value)
+
+
+def test_the_frozen_encoder_comes_with_sin_but_not_f0(run, exported, tmp_path):
+    with pytest.raises(ModelError, match="stage f0: run `sep-tf train --stage=f0`"):
+        make_stage("sin", tmp_path, exported["sin"])
+    (tmp_path / "f0").symlink_to(run.model_dir / "f0")
+    stage = make_stage("sin", tmp_path, exported["sin"])
+    assert not stage.model.encoder.trainable
+    assert f"encoder frozen, from {exported['sin']}" in stage.summary
+
+
+def test_systems_that_do_not_fit(run, exported):
+    with pytest.raises(ModelError, match="a model of ss, has no network of stage f0"):
+        make_stage("f0", run.model_dir, exported["ss"])
+    with pytest.raises(ModelError, match="has no network of stage encoder"):
+        make_stage("encoder", run.model_dir, exported["autovc"])
+    others = ("zoe", *harness.SINGERS[1:])
+    with pytest.raises(ModelError, match=f"other singers .*{harness.SINGERS[0]} is not among"):
+        make_stage("sdn", run.model_dir, exported["sdn"], others)
+    with pytest.raises(ModelError, match=r"another preset \(lite\)"):
+        make_stage("f0", run.model_dir, runtimes.find("sin-lite", "keras")[1])
+
+
+def test_what_init_from_names_is_there(corpus, tmp_path, capsys):
+    argv = [f"--data_dir={corpus.records}", f"--model_dir={tmp_path}", "--stage=f0"]
+    line = harness.one_line_error(train.run, [*argv, "--init_from=sin-huge"], capsys)
+    assert "unknown model 'sin-huge', expected one of: " in line
+    line = harness.one_line_error(train.run, [*argv, "--init_from=no/f0.weights.h5"], capsys)
+    assert "no/f0.weights.h5 does not exist" in line
+    assert list(tmp_path.iterdir()) == []
+
+
+def make_stage(
+    name: str, model_dir: pathlib.Path, init_from=None, singers=harness.SINGERS
+) -> stages.Stage:
     config = stages.train_config(name, preset="tiny")
-    info = stages.DataInfo(harness.SINGERS, np.zeros(64), np.ones(64))
+    info = stages.DataInfo(singers, np.zeros(64), np.ones(64))
     return stages.STAGES[name](PRESETS["tiny"], info, model_dir, config, init_from)

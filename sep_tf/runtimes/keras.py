@@ -15,6 +15,17 @@ from sep_tf.runtimes import ModelInfo
 CONFIG_ATTRIBUTE = "sep_tf"
 
 
+def is_system(path: Path) -> bool:
+    """Whether a file is an exported system, not the weights of a stage; no HDF5 is neither."""
+    import h5py
+
+    try:
+        with h5py.File(path) as file:
+            return CONFIG_ATTRIBUTE in file.attrs
+    except OSError:
+        return False
+
+
 def read_info(path: Path) -> ModelInfo:
     """The configuration inside a .weights.h5; raises ModelError when it has none."""
     import h5py

@@ -11,7 +11,7 @@ from keras import ops
 from sep_tf import losses
 from sep_tf.config import PAPER_GAINS, AugmentConfig, ModelConfig, TrainConfig
 from sep_tf.errors import ModelError
-from sep_tf.training import averaging, settings
+from sep_tf.training import averaging, settings, starting
 from sep_tf.training.heard import Found
 from sep_tf.training.pictures import envelopes, magnitude_db
 
@@ -100,8 +100,8 @@ class Stage:
           info: facts of the data set.
           model_dir: where the weights of earlier stages are.
           config: settings of the stage; None for its defaults.
-          init_from: weights of the same stage to start from; what is frozen still comes from
-            `model_dir`, where it is there.
+          init_from: weights of the same stage to start from, or of a system that has its network;
+            what is frozen still comes from `model_dir`, where it is there.
 
         Raises:
           ModelError: the weights of an earlier stage are missing, or another network's.
@@ -118,7 +118,7 @@ class Stage:
         self.validation_split = self.config.validation_split or self.validation_split
         self.content_loss = losses.ContentLoss()
         self.create(model_config, model_dir)
-        if init_from:
+        if init_from and not starting.from_system(self.model, self.name, init_from, info):
             restore(self.model, init_from)
         if self.frozen:
             self._freeze(getattr(self.model, self.frozen), weights_path(model_dir, self.frozen))
