@@ -31,8 +31,8 @@ OTHERS = {
 }  # fmt: skip
 # Flags of others that are spoken of in text.
 OTHERS_FLAGS = {"dry-run", "help", "version", "flagfile", "rm", "user", "strict", "no-deps"}
-# What the Python blocks of these need, the slow test makes.
-WITH_RECORDS = {"docs/data.md", "docs/training.md"}
+# What the Python blocks of it need, the slow test makes.
+WITH_RECORDS = {"docs/data.md"}
 # Worked examples, which tests/test_extending.py runs.
 EXAMPLES = {"CONTRIBUTING.md"}
 SECONDS = 3
@@ -291,12 +291,6 @@ SHORT = (
 )  # fmt: skip
 
 
-def in_order(document: str) -> list[tuple[str, str]]:
-    """(language, text) of all sh and python blocks, from top to bottom."""
-    text = (ROOT / document).read_text("utf-8")
-    return re.findall(r"^```(sh|python)\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
-
-
 @pytest.mark.slow
 def test_the_training_page_from_recordings_to_a_voice(songs, tmp_path):
     """Every command of docs/training.md in turn, with two steps of training; then docs/data.md."""
@@ -314,10 +308,7 @@ def test_the_training_page_from_recordings_to_a_voice(songs, tmp_path):
         )
         assert done.returncode == 0, f"{argv}\n{done.stderr[-2000:]}"
 
-    for language, text in in_order("docs/training.md"):
-        if language == "python":
-            run("-c", text)
-            continue
+    for text in blocks("docs/training.md", "sh"):
         for command in simple_commands(text):
             name, argv = program(command) or ("", [])
             if name == "sep_tf.train":
