@@ -301,12 +301,12 @@ def run_all(
 
     ready = [job for job in jobs if attempt(job, lambda job=job: _check(job, values, check))]
     if ready:
-        work = prepare()
+        work, stop = prepare(), threading.Event()
 
         def do(job: Job) -> None:
-            attempt(job, lambda: results.update({job: _run_one(program, job, work, values)}))
+            attempt(job, lambda: results.update({job: _run_one(program, job, work, values, stop)}))
 
-        _in_turn(do, ready, values.jobs)
+        _in_turn(do, ready, values.jobs, stop)
     if len(jobs) > 1:
         summary = f"{len(results)} of {len(jobs)} files done"
         failed = ", ".join(job.source for job in failures)
@@ -315,8 +315,10 @@ def run_all(
     return done, [(job.source, message) for job, message in failures.items()]
 
 
-def _in_turn(do: Callable[[Job], None], ready: list[Job], workers: int) -> None:
-    """Does all, so many at a time; an error, or Ctrl-C, ends those that have not begun."""
+def _in_turn(
+    do: Callable[[Job], None], ready: list[Job], workers: int, stop: threading.Event
+) -> None:
+    """Does all, so many at a time; an error, or Ctrl-C, ends the others."""
     if workers == 1:
         for job in ready:
             do(job)
@@ -326,27 +328,22 @@ def _in_turn(do: Callable[[Job], None], ready: list[Job], workers: int) -> None:
         for task in futures.as_completed([pool.submit(do, job) for job in ready]):
             task.result()
     except BaseException:
-        _STOP.set()
+        # Threads cannot be interrupted: jobs look at this whenever they report progress.
+        stop.set()
         raise
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
-        _STOP.clear()
 
 
 class Stopped(BaseException):
     """Raised in a worker thread whose program has been interrupted."""
 
 
-# Threads cannot be interrupted: jobs look at this whenever they report progress.
-_STOP = threading.Event()
-
-
-def _stoppable(progress: Progress | None) -> Progress:
+def _until(stop: threading.Event) -> Progress:
     def report(done: float, total: float) -> None:
-        if _STOP.is_set():
+        del done, total
+        if stop.is_set():
             raise Stopped
-        if progress:
-            progress(done, total)
 
     return report
 
@@ -356,10 +353,11 @@ def _run_one(
     job: Job,
     work: Callable[[Job, Progress | None], Outcome],
     values: flags.FlagValues,
+    stop: threading.Event,
 ) -> Outcome:
     started = time.monotonic()
     if values.jobs > 1:  # bars of several files would write over each other
-        result = work(job, _stoppable(None))
+        result = work(job, _until(stop))
     else:
         with progress_bar(os.path.basename(job.source)) as progress:
             result = work(job, progress)
