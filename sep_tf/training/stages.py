@@ -27,7 +27,6 @@ PRODUCED = AugmentConfig(
     backing_speed=(0.8, 1.25),
     vocals_eq_db=4.0,
     backing_eq_db=4.0,
-    backing_voices=0.3,
     reverb=0.5,
     saturated=0.4,
     band_limited=0.3,
