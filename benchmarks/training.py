@@ -12,10 +12,12 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from absl import flags
 
+from benchmarks.timing import Timing
 from sep_tf import cli
 from sep_tf.config import PRESETS, AudioConfig
 from sep_tf.train import ORDER
@@ -38,6 +40,10 @@ flags.DEFINE_integer("singers", 45, "Singers of the one-hot.", lower_bound=1, fl
 flags.DEFINE_enum(
     "precision", "float32", ["float32", "mixed_bfloat16"], "Keras' dtype policy.", flag_values=FLAGS
 )
+flags.DEFINE_integer(
+    "replicas", 1, "Devices that share a batch: GPUs, else parts of the CPU, which share its cores "
+    "as well.", lower_bound=1, flag_values=FLAGS,
+)  # fmt: skip
 flags.DEFINE_bool("here", False, "Measure in this process, print JSON.", flag_values=FLAGS)
 
 
@@ -62,22 +68,26 @@ def batch(size: int, frames: int, singers: int) -> dict[str, np.ndarray]:
 
 
 def measure(preset: str, stage: str, settings: dict) -> dict[str, float]:
-    """Trains twice `steps` steps: the first half compiles, the second is timed.
+    """Trains twice `steps` steps: the first half warms up, the second is timed.
 
     Args:
       preset: of the networks.
       stage: to train; the networks it needs have random weights.
-      settings: batch_size, phrase_frames, steps, singers and precision.
+      settings: batch_size, phrase_frames, steps, singers, precision and replicas.
 
     Returns:
-      seconds a step, examples a second, seconds to compile, peak memory in MB.
+      seconds a step, examples a second, seconds to compile (what the first step takes beyond a
+      usual one), peak memory in MB.
     """
     import keras
     import tensorflow as tf
 
     from sep_tf import models
     from sep_tf.training import loop, stages
+    from sep_tf.training import strategy as distribution
 
+    strategy = _strategy(settings["replicas"])
+    distribution.check_batch_size(strategy, settings["batch_size"])
     singers, steps = settings["singers"], settings["steps"]
     keras.config.set_dtype_policy(settings["precision"])
     made = batch(settings["batch_size"], settings["phrase_frames"], singers)
@@ -92,25 +102,52 @@ def measure(preset: str, stage: str, settings: dict) -> dict[str, float]:
             path = stages.weights_path(Path(folder), name)
             path.parent.mkdir(parents=True)
             models.build(name, PRESETS[preset], singers).save_weights(path)
-        built = stages.STAGES[stage](PRESETS[preset], info, Path(folder), config)
+        with strategy.scope():
+            built = stages.STAGES[stage](PRESETS[preset], info, Path(folder), config)
 
         def data(split: str, seed: int, first_batch: int = 0) -> tf.data.Dataset:
             del split, seed, first_batch
             wanted = {k: v for k, v in made.items() if k in built.spectrograms or "magn" not in k}
             return tf.data.Dataset.from_tensors(wanted).repeat()
 
-        strategy = tf.distribute.get_strategy()
         trainer = loop.Trainer(built, config, PRESETS[preset], data, Path(folder), strategy)
         rows: list[dict[str, float]] = []
         trainer.log.row, trainer.log.line = rows.append, lambda text: None
+        calls: list[float] = []
+        train_step = trainer.train_step
+
+        def timed_step(*args):
+            with Timing() as timing:
+                found = train_step(*args)
+            calls.append(timing.wall)
+            return found
+
+        trainer.train_step = timed_step
         trainer.run()
-    first, second = (row["seconds_per_step"] for row in rows)
+    seconds = rows[-1]["seconds_per_step"]
     return {
-        "seconds_per_step": second,
-        "examples_per_second": round(settings["batch_size"] / second, 1),
-        "compile_seconds": round((first - second) * steps, 1),
+        "seconds_per_step": seconds,
+        "examples_per_second": round(settings["batch_size"] / seconds, 1),
+        "compile_seconds": round(calls[0] - float(np.median(calls[1:])), 1),
         "memory_mb": round(_peak_memory()),
     }
+
+
+def _strategy(replicas: int) -> Any:
+    """Of one replica, or a MirroredStrategy; to be called before TensorFlow computes anything."""
+    import tensorflow as tf
+
+    if replicas == 1:
+        return tf.distribute.get_strategy()
+    gpus = tf.config.list_physical_devices("GPU")
+    if not gpus:
+        cpu = tf.config.list_physical_devices("CPU")[0]
+        parts = [tf.config.LogicalDeviceConfiguration()] * replicas
+        tf.config.set_logical_device_configuration(cpu, parts)
+    elif len(gpus) < replicas:
+        raise cli.UsageError(f"--replicas={replicas}: this machine has {len(gpus)} GPUs")
+    devices = tf.config.list_logical_devices("GPU" if gpus else "CPU")
+    return tf.distribute.MirroredStrategy([device.name for device in devices[:replicas]])
 
 
 def _peak_memory() -> float:
@@ -125,14 +162,13 @@ def _peak_memory() -> float:
 def main(args: list[str]) -> int:
     PROGRAM.require(args)
     cli.quiet_tensorflow()
-    names = ("batch_size", "phrase_frames", "steps", "singers", "precision")
+    names = ("batch_size", "phrase_frames", "steps", "singers", "precision", "replicas")
     settings = {name: getattr(FLAGS, name) for name in names}
     if FLAGS.here:
         print(json.dumps(measure(FLAGS.preset[0], FLAGS.stage[0], settings)))
         return 0
     columns = ("seconds_per_step", "examples_per_second", "compile_seconds", "memory_mb")
-    print("| preset | stage |", " | ".join(columns), "|")
-    print("|---|---|" + "---|" * len(columns))
+    head = f"| preset | stage | {' | '.join(columns)} |\n|---|---|{'---|' * len(columns)}\n"
     common = [f"--{name}={value}" for name, value in settings.items()]
     for preset in FLAGS.preset:
         for stage in FLAGS.stage:
@@ -145,7 +181,8 @@ def main(args: list[str]) -> int:
                 raise cli.UsageError(f"{preset} {stage}: {reason}")
             found = json.loads(done.stdout.splitlines()[-1])
             cells = " | ".join(str(found[column]) for column in columns)
-            print(f"| {preset} | {stage} | {cells} |", flush=True)
+            print(head, f"| {preset} | {stage} | {cells} |", sep="", flush=True)
+            head = ""
     return 0
 
 

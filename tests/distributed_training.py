@@ -38,14 +38,14 @@ def batches(worker: int, workers: int):
 
 
 def stop_after_a_step(trainer) -> None:
-    inner = trainer._train_step
+    inner = trainer.train_step
 
     def step(*arguments):
         values = inner(*arguments)
         os.kill(os.getpid(), signal.SIGTERM)
         return values
 
-    trainer._train_step = step
+    trainer.train_step = step
 
 
 def main(

@@ -25,6 +25,16 @@ def test_a_measurement(stage, capsys):
     found = json.loads(capsys.readouterr().out)
     assert found["examples_per_second"] == pytest.approx(2 / found["seconds_per_step"], abs=0.1)
     assert 0 < found["seconds_per_step"] < 5 and found["memory_mb"] > 100
+    assert found["compile_seconds"] > 0
+
+
+def test_two_replicas_share_a_batch(capsys):
+    argv = [*SMALL, "--stage=encoder", "--replicas=2"]
+    assert training.PROGRAM.run(training.main, argv) == 0
+    assert capsys.readouterr().out.splitlines()[-1].startswith("| tiny | encoder | ")
+    argv += ["--batch_size=3"]
+    line = harness.one_line_error(lambda a: training.PROGRAM.run(training.main, a), argv, capsys)
+    assert "batch" in line and "2" in line
 
 
 @pytest.mark.parametrize("name", PROGRAMS)

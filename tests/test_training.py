@@ -138,7 +138,7 @@ def uninterrupted(tmp_path_factory):
 
 def stop_after(trainer, steps: int) -> None:
     """SIGTERM reaches the process after so many steps."""
-    inner, done = trainer._train_step, []
+    inner, done = trainer.train_step, []
 
     def step(*arguments):
         values = inner(*arguments)
@@ -147,7 +147,7 @@ def stop_after(trainer, steps: int) -> None:
             os.kill(os.getpid(), signal.SIGTERM)
         return values
 
-    trainer._train_step = step
+    trainer.train_step = step
 
 
 @pytest.mark.parametrize("steps", [2, 3])

@@ -183,7 +183,7 @@ class Trainer:
         started, first, stopping = time.monotonic(), self.step, False
         said = started
         for batch in self._distribute(batches.take(end - self.step)):
-            found = self._train_step(batch, tf.constant(float(self.stop.requested)))
+            found = self.train_step(batch, tf.constant(float(self.stop.requested)))
             values = {name: float(value) for name, value in found.items()}
             self._check_finite(values, batch)
             stopping = self._stopping(values)
@@ -326,7 +326,9 @@ class Trainer:
             yield batch
 
     @tf.function
-    def _train_step(self, batch, stop):
+    def train_step(self, batch, stop):
+        """Learns from a batch; returns its losses, `gradient_norm`, and `stop` of all workers."""
+
         def replica(part, stop):
             with tf.GradientTape() as tape:
                 values = self.stage.losses(part, training=True)
