@@ -15,6 +15,7 @@ from sep_tf import models, train
 from sep_tf.config import PRESETS
 from sep_tf.errors import SepTfError
 from sep_tf.training import loop, stages
+from sep_tf.training import strategy as distribution
 from tests import harness
 
 NAMES = train.ORDER
@@ -285,3 +286,16 @@ def test_a_gradient_that_is_not_finite_ends_the_run_although_the_loss_is(tmp_pat
     with pytest.raises(SepTfError, match="autovc: the loss is not finite at step 1, on .*; no che"):
         trainer.run()
     assert not trainer.manager.checkpoints and not trainer.best_path.exists()
+
+
+def test_no_tuning_holds_the_end_of_a_segment(monkeypatch):
+    """Iterators of tuned data sets sleep on at times when they end, up to a minute."""
+    strategy, given = tf.distribute.get_strategy(), []
+
+    def distribute(make):
+        given.append(make(None))
+        return given
+
+    monkeypatch.setattr(strategy, "distribute_datasets_from_function", distribute)
+    distribution.distribute(strategy, tf.data.Dataset.range(2), batch_size=2)
+    assert given[0].options().autotune.enabled is False

@@ -101,6 +101,11 @@ def distribute(
       batches: this worker's share of every batch.
       batch_size: examples of a batch over all replicas of all workers.
     """
+    # The thread that tunes a data set can miss that its iterator ends, and then holds it for up to
+    # a minute: TensorFlow wakes it before the end is marked. Nothing here is left to tuning.
+    options = tf.data.Options()
+    options.autotune.enabled = False
+    batches = batches.with_options(options)
     replicas = strategy.num_replicas_in_sync
     if replicas // shard(strategy)[1] > 1:
         batches = batches.rebatch(batch_size // replicas, drop_remainder=True)
