@@ -7,8 +7,9 @@ import re
 
 import numpy as np
 import pytest
+import soundfile
 
-from benchmarks import build, decoder, pipeline, training
+from benchmarks import build, decoder, extraction, pipeline, training
 from sep_tf.config import PRESETS
 from tests import harness
 from tfrecords import dataset
@@ -43,6 +44,14 @@ def test_all_are_run_in_one_way(name, capsys):
     assert module.PROGRAM.run(module.main, ["--help"]) == 0
     assert capsys.readouterr().out.startswith(f"usage: python -m benchmarks.{name} ")
     assert f"python -m benchmarks.{name}" in (FOLDER / "README.md").read_text()
+
+
+def test_a_song_is_repeated_to_its_length(tmp_path):
+    once, rate = soundfile.read(extraction.SONG, always_2d=True)
+    path = extraction.make_song(tmp_path / "song.wav", 40.5)
+    audio, _ = soundfile.read(path, always_2d=True)
+    assert len(audio) == 40.5 * rate
+    assert np.array_equal(audio[len(once) :], once[: len(audio) - len(once)])
 
 
 def test_what_a_build_costs_beyond_pyworld(capsys):
