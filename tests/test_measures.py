@@ -384,3 +384,8 @@ def test_a_system_without_any_figure_has_dashes():
     assert (
         scores.Score.from_dict(score(**nothing).to_dict()).to_dict() == score(**nothing).to_dict()
     )
+
+
+@pytest.mark.parametrize(("value", "text"), [(-0.001, "0.00"), (-0.126, "-0.13"), (None, "–")])
+def test_nothing_is_less_than_zero_by_rounding(value, text):
+    assert tables.value_text(scores.METRICS[0], value) == text

@@ -136,11 +136,11 @@ def value_text(metric: Metric, value: float | None) -> str:
     """A value as tables show it: shares as percent."""
     if value is None:
         return "–"
-    return f"{100 * value:.1f} %" if metric.unit == "%" else _number(value)
+    return f"{100 * value:z.1f} %" if metric.unit == "%" else _number(value)
 
 
 def _number(value: float | None) -> str:
-    return "–" if value is None else f"{value:.2f}"
+    return "–" if value is None else f"{value:z.2f}"
 
 
 def p_value(p: float | None) -> str:
