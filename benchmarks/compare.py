@@ -33,6 +33,7 @@ CORE = ("sep_tf",)
 TENSORFLOW = ("sep_tf", "tensorflow", "keras", "h5py")
 THEIRS = ("tensorflow", "keras", "scipy", "soundfile")
 REFERENCE = "LiteRT, as bundled"
+PAPER = "the paper's sizes, TF graph, random weights"
 
 PROGRAM = cli.Program(
     "benchmarks.compare", "[flags]", "Times extraction beside other separators, prints a table."
@@ -84,7 +85,7 @@ def rows(folder: Path) -> list[Row]:
         ours("LiteRT, int8", folder / "int8.tflite", CORE),
         ours("SavedModel", folder / "saved", TENSORFLOW),
         ours("Keras", WEIGHTS, TENSORFLOW),
-        ours("the paper's sizes, TF graph, random weights", folder / "paper", TENSORFLOW),
+        ours(PAPER, folder / "paper", TENSORFLOW),
         *(
             Row(name, ("-m", "benchmarks.peers", f"--peer={name}"), THEIRS)
             for name in ("open-unmix", "spleeter", "htdemucs")
