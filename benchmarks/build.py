@@ -12,7 +12,6 @@ and of four times as many.
 import contextlib
 import os
 import pathlib
-import subprocess
 import sys
 import tempfile
 import time
@@ -25,6 +24,7 @@ import pyworld
 import soundfile
 from absl import flags
 
+from benchmarks import commands
 from benchmarks.timing import Timing
 from sep_tf import cli
 from tfrecords import build, manifest, pipeline
@@ -118,13 +118,8 @@ def scaling(folder: pathlib.Path, rows: list[manifest.Row]) -> None:
 
 def peak_mb(corpus: pathlib.Path, output: pathlib.Path) -> float:
     """Peak resident memory (MB) of the program, which is one process."""
-    command = [sys.executable, "-m", "tfrecords.build", f"--manifest={corpus / 'manifest.csv'}"]
-    command += [f"--output_dir={output}", "--workers=1", "--num_shards=4"]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-    _, status, usage = os.wait4(process.pid, 0)
-    if status:
-        raise SystemExit(f"the build ended with {os.waitstatus_to_exitcode(status)}")
-    return usage.ru_maxrss / 1024
+    argv = [f"--manifest={corpus / 'manifest.csv'}", f"--output_dir={output}"]
+    return commands.cost("-m", "tfrecords.build", *argv, "--workers=1", "--num_shards=4").memory
 
 
 def main(args: list[str]) -> int:

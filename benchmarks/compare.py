@@ -12,7 +12,6 @@ measurement of their own programs.
 import dataclasses
 import json
 import os
-import subprocess
 import sys
 import tempfile
 from importlib import metadata
@@ -20,12 +19,12 @@ from pathlib import Path
 
 from absl import flags
 
+from benchmarks import commands
+from benchmarks.commands import ROOT
 from benchmarks.extraction import SONG, make_song
 from benchmarks.peers import PEERS
-from benchmarks.timing import Timing
 from sep_tf import cli
 
-ROOT = Path(__file__).parent.parent
 WEIGHTS = ROOT / "sep_tf" / "presets" / "sin-lite.weights.h5"
 RATE = 44_100
 # What is installed for a row, beyond Python.
@@ -60,15 +59,6 @@ class Row:
     argv: tuple[str, ...]
     packages: tuple[str, ...]
     model: Path | None = None
-
-
-@dataclasses.dataclass(frozen=True)
-class Cost:
-    """Of one command: seconds of wall clock and of processors, peak memory in MB."""
-
-    wall: float
-    processor: float
-    memory: float
 
 
 def rows(folder: Path) -> list[Row]:
@@ -114,9 +104,11 @@ def prepare(folder: Path, wanted: list[Row]) -> None:
             continue
         PROGRAM.note(f"exports {name}")
         if name == "paper":
-            # In a process of its own: a child's peak memory begins with that of its parent.
-            _quietly("-c", f"from benchmarks import compare; compare.save_paper({str(paper)!r})")
-        _quietly("-m", "sep_tf.cli", "export", *argv, "--noverify")
+            # TensorFlow stays out of this process.
+            commands.output(
+                "-c", f"from benchmarks import compare; compare.save_paper({str(paper)!r})"
+            )
+        commands.output("-m", "sep_tf.cli", "export", *argv, "--noverify")
 
 
 def save_paper(path: str) -> None:
@@ -130,29 +122,17 @@ def save_paper(path: str) -> None:
     module.save_weights(network, module.model_info(network, PRESETS["paper"]), Path(path))
 
 
-def _quietly(*argv: str) -> None:
-    done = subprocess.run([sys.executable, *argv], cwd=ROOT, capture_output=True, text=True)
-    if done.returncode:
-        raise cli.UsageError(f"{argv[-1]}: {done.stderr.strip().splitlines()[-1]}")
-
-
-def cost(row: Row, song: Path) -> Cost:
+def cost(row: Row, song: Path) -> commands.Cost:
     """Runs the row's command on a song."""
     output = song.with_name("out.wav")
-    argv = [sys.executable, *row.argv, str(song), f"--output={output}"]
-    environment = os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3"}
-    with tempfile.TemporaryFile() as log, Timing() as timing:
-        process = subprocess.Popen(
-            argv, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL, stderr=log
-        )
-        _, status, usage = os.wait4(process.pid, 0)
-        process.returncode = os.waitstatus_to_exitcode(status)
-        if status or not output.stat().st_size:
-            log.seek(0)
-            last = log.read().decode("utf-8", "replace").strip().splitlines()[-1:]
-            raise cli.UsageError(f"{row.name} failed: {' '.join(last)}")
+    try:
+        found = commands.cost(*row.argv, str(song), f"--output={output}")
+    except cli.UsageError as error:
+        raise cli.UsageError(f"{row.name} failed: {error}") from error
+    if not output.stat().st_size:
+        raise cli.UsageError(f"{row.name} failed: it wrote nothing")
     output.unlink()
-    return Cost(timing.wall, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024)
+    return found
 
 
 def installed_mb(packages: tuple[str, ...]) -> float:

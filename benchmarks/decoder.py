@@ -9,7 +9,6 @@ on the mean square; each runs in a process of its own.
 
 import json
 import resource
-import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -18,6 +17,7 @@ from typing import Any
 import numpy as np
 from absl import flags
 
+from benchmarks import commands
 from sep_tf import cli
 from sep_tf.config import PRESETS, AudioConfig, ModelConfig
 
@@ -234,12 +234,7 @@ def main(args: list[str]) -> int:
     common = [f"--{name}={value}" for name, value in settings.items()]
     for which in ("ours", "tf1"):
         argv = [f"--preset={FLAGS.preset}", f"--here={which}", *common]
-        done = subprocess.run(
-            [sys.executable, "-m", "benchmarks.decoder", *argv], capture_output=True, text=True
-        )
-        if done.returncode:
-            raise cli.UsageError(f"{which}: {done.stderr.strip().splitlines()[-1]}")
-        found = json.loads(done.stdout.splitlines()[-1])
+        found = commands.figures(which, "-m", "benchmarks.decoder", *argv)
         print(f"| {which} |", " | ".join(str(found[column]) for column in columns), "|", flush=True)
     return 0
 

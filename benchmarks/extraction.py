@@ -1,6 +1,6 @@
 """What an extraction costs: each stage alone, and the whole command.
 
-python benchmarks/extraction.py [--seconds=240] [--model=sin-lite]
+python -m benchmarks.extraction [--seconds=240] [--model=sin-lite]
 
 The song is the bundled one, repeated. Stages run on one thread one after the other; the command
 overlaps them on all cores.
@@ -9,13 +9,13 @@ overlaps them on all cores.
 import json
 import os
 import pathlib
-import subprocess
 import sys
 import tempfile
 
 import soundfile
 from absl import flags
 
+from benchmarks import commands
 from benchmarks.timing import Timing
 from sep_tf import audio_io, audio_write, cli, framing, runtimes, world
 from sep_tf.config import AudioConfig
@@ -43,10 +43,7 @@ def main(args: list[str]) -> int:
 
 
 def make_song(path: pathlib.Path, seconds: float) -> pathlib.Path:
-    """The bundled song, repeated to so many seconds.
-
-    Written in parts: the peak memory of a command begins with that of the process that starts it.
-    """
+    """The bundled song, repeated to so many seconds; written in parts."""
     audio, rate = soundfile.read(SONG, always_2d=True, dtype="int16")
     left = round(seconds * rate)
     with soundfile.SoundFile(path, "w", rate, audio.shape[1]) as file:
@@ -103,17 +100,12 @@ def stages(song: pathlib.Path, model: str) -> dict[str, float]:
 
 def command(song: pathlib.Path, model: str) -> dict[str, float]:
     """Wall and processor seconds of `sep-tf extract`, and its peak memory."""
-    argv = [sys.executable, "-m", "sep_tf.cli", "extract", str(song), f"--model={model}"]
-    with Timing() as timing:
-        process = subprocess.Popen(argv, stdout=subprocess.DEVNULL)
-        _, status, usage = os.wait4(process.pid, 0)
-    if status:
-        raise SystemExit(f"the command ended with {os.waitstatus_to_exitcode(status)}")
+    cost = commands.cost("-m", "sep_tf.cli", "extract", str(song), f"--model={model}")
     return {
-        "wall": round(timing.wall, 2),
-        "processor": round(usage.ru_utime + usage.ru_stime, 2),
-        "real_time_factor": round(timing.wall / FLAGS.seconds, 4),
-        "peak_mb": round(usage.ru_maxrss / 1024),
+        "wall": round(cost.wall, 2),
+        "processor": round(cost.processor, 2),
+        "real_time_factor": round(cost.wall / FLAGS.seconds, 4),
+        "peak_mb": round(cost.memory),
     }
 
 

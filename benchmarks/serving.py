@@ -1,22 +1,21 @@
-"""What batching brings on a server: requests answered one at a time and together, by a SavedModel.
+"""What a server's batching can bring: a SavedModel answers requests one after another, or together.
 
 python -m benchmarks.serving [--batch_size=8]
 
 The models are those of `benchmarks.compare`: the bundled one, and the paper's sizes with random
-weights. A request is a chunk of song as the client sends it.
+weights. No server runs: the signature is called in one process, with seconds of noise.
 """
 
 import json
-import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 from absl import flags
 
-from benchmarks import compare
+from benchmarks import commands, compare
 from benchmarks.timing import Timing
-from sep_tf import cli
+from sep_tf import cli, runtimes
 from sep_tf.config import AudioConfig
 
 PROGRAM = cli.Program(
@@ -27,7 +26,7 @@ flags.DEFINE_integer("batch_size", 8, "Requests together.", lower_bound=2, flag_
 flags.DEFINE_integer("seconds", 5, "Length of a request.", lower_bound=1, flag_values=FLAGS)
 flags.DEFINE_integer("rounds", 5, "Timed runs of each; the median counts.", 1, flag_values=FLAGS)
 flags.DEFINE_string(
-    "models_dir", str(compare.ROOT / "build" / "benchmarks"), "Folder of exported models.",
+    "models_dir", str(commands.ROOT / "build" / "benchmarks"), "Folder of exported models.",
     flag_values=FLAGS,
 )  # fmt: skip
 flags.DEFINE_string("here", "", "Measure this SavedModel in this process, print JSON.",
@@ -67,18 +66,12 @@ def main(args: list[str]) -> int:
     wanted = [row for row in compare.rows(folder) if row.name in ("SavedModel", compare.PAPER)]
     compare.prepare(folder, wanted)
     size = FLAGS.batch_size
-    print(f"| s of song a second | alone | {size} together | times |\n|---|---|---|---|")
+    print(f"| s of song a second | one by one | {size} together | times |\n|---|---|---|---|")
     for row in wanted:
         # A process each: what one has compiled and allocated does not help the other.
-        newest = max(row.model.iterdir(), key=lambda path: int(path.name))
-        argv = [f"--{name}={value}" for name, value in settings.items()]
-        done = subprocess.run(
-            [sys.executable, "-m", "benchmarks.serving", f"--here={newest}", *argv],
-            cwd=compare.ROOT, capture_output=True, text=True,
-        )  # fmt: skip
-        if done.returncode:
-            raise cli.UsageError(f"{row.name}: {done.stderr.strip().splitlines()[-1]}")
-        alone, together = json.loads(done.stdout.splitlines()[-1])
+        argv = [f"--here={runtimes.version_folder(row.model)}"]
+        argv += [f"--{name}={value}" for name, value in settings.items()]
+        alone, together = commands.figures(row.name, "-m", "benchmarks.serving", *argv)
         speeds = FLAGS.seconds / alone, size * FLAGS.seconds / together
         print(f"| {row.name} | {speeds[0]:.1f} | {speeds[1]:.1f} | {speeds[1] / speeds[0]:.2f} |")
     return 0

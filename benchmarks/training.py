@@ -8,7 +8,6 @@ training loop; what reading records costs is not in it.
 
 import json
 import resource
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -17,6 +16,7 @@ from typing import Any
 import numpy as np
 from absl import flags
 
+from benchmarks import commands
 from benchmarks.timing import Timing
 from sep_tf import cli
 from sep_tf.config import PRESETS, AudioConfig
@@ -113,13 +113,13 @@ def measure(preset: str, stage: str, settings: dict) -> dict[str, float]:
         trainer = loop.Trainer(built, config, PRESETS[preset], data, Path(folder), strategy)
         rows: list[dict[str, float]] = []
         trainer.log.row, trainer.log.line = rows.append, lambda text: None
-        calls: list[float] = []
+        step_seconds: list[float] = []
         train_step = trainer.train_step
 
         def timed_step(*args):
             with Timing() as timing:
                 found = train_step(*args)
-            calls.append(timing.wall)
+            step_seconds.append(timing.wall)
             return found
 
         trainer.train_step = timed_step
@@ -128,7 +128,7 @@ def measure(preset: str, stage: str, settings: dict) -> dict[str, float]:
     return {
         "seconds_per_step": seconds,
         "examples_per_second": round(settings["batch_size"] / seconds, 1),
-        "compile_seconds": round(calls[0] - float(np.median(calls[1:])), 1),
+        "compile_seconds": round(step_seconds[0] - float(np.median(step_seconds[1:])), 1),
         "memory_mb": round(_peak_memory()),
     }
 
@@ -173,13 +173,7 @@ def main(args: list[str]) -> int:
     for preset in FLAGS.preset:
         for stage in FLAGS.stage:
             argv = [f"--preset={preset}", f"--stage={stage}", "--here", *common]
-            done = subprocess.run(
-                [sys.executable, "-m", "benchmarks.training", *argv], capture_output=True, text=True
-            )
-            if done.returncode:
-                reason = done.stderr.strip().splitlines()[-1].rpartition("error: ")[-1]
-                raise cli.UsageError(f"{preset} {stage}: {reason}")
-            found = json.loads(done.stdout.splitlines()[-1])
+            found = commands.figures(f"{preset} {stage}", "-m", "benchmarks.training", *argv)
             cells = " | ".join(str(found[column]) for column in columns)
             print(head, f"| {preset} | {stage} | {cells} |", sep="", flush=True)
             head = ""

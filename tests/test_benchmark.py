@@ -9,13 +9,14 @@ import numpy as np
 import pytest
 import soundfile
 
-from benchmarks import build, decoder, extraction, pipeline, training
+from benchmarks import build, commands, decoder, extraction, pipeline, training
+from sep_tf import cli
 from sep_tf.config import PRESETS
 from tests import harness
 from tfrecords import dataset
 
 FOLDER = pathlib.Path(build.__file__).parent
-PROGRAMS = sorted(p.stem for p in FOLDER.glob("*.py") if p.stem != "timing")
+PROGRAMS = sorted(p.stem for p in FOLDER.glob("*.py") if p.stem not in ("timing", "commands"))
 SMALL = ["--preset=tiny", "--batch_size=2", "--phrase_frames=32", "--steps=2", "--singers=2"]
 
 
@@ -44,6 +45,19 @@ def test_all_are_run_in_one_way(name, capsys):
     assert module.PROGRAM.run(module.main, ["--help"]) == 0
     assert capsys.readouterr().out.startswith(f"usage: python -m benchmarks.{name} ")
     assert f"python -m benchmarks.{name}" in (FOLDER / "README.md").read_text()
+
+
+def test_a_command_costs_what_it_takes_and_not_what_its_parent_took():
+    mine = np.ones(50_000_000)  # 400 MB
+    script = "import time; x = bytearray({}); x[::4096] = x[::4096]; time.sleep(0.5)"
+    small, large = (commands.cost("-c", script.format(n)) for n in (1, 100_000_000))
+    assert mine.all() and small.memory < 60
+    assert large.memory - small.memory == pytest.approx(95, abs=15)
+    assert 0.5 < small.wall and small.processor < 2
+    with pytest.raises(cli.UsageError, match="^nothing left$"):
+        commands.cost("-c", "raise SystemExit('error: nothing left')")
+    with pytest.raises(cli.UsageError, match="^mine: ended with status 3$"):
+        commands.figures("mine", "-c", "raise SystemExit(3)")
 
 
 def test_a_song_is_repeated_to_its_length(tmp_path):

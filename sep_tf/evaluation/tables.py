@@ -46,7 +46,7 @@ def distortion_table(summary: Summary, baseline: str) -> str:
     for system, columns in summary.items():
         main = columns["mcd_db"]
         low, high = main["interval"] or (None, None)
-        interval = "–" if low is None else f"{low:.2f} to {high:.2f}"
+        interval = "–" if low is None else f"{low:z.2f} to {high:z.2f}"
         mean, std = (_number(main[name]) for name in ("mean", "std"))
         others = [_cell(BY_FIELD[field], columns[field]) for field in DISTORTION]
         rows.append([system, mean, std, interval, p_value(main.get("p")), *others])
