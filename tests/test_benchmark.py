@@ -8,8 +8,9 @@ import re
 import numpy as np
 import pytest
 import soundfile
+import tensorflow as tf
 
-from benchmarks import build, commands, decoder, extraction, pipeline, training
+from benchmarks import build, commands, decoder, extraction, pipeline, serving, training
 from sep_tf import cli
 from sep_tf.config import PRESETS
 from tests import harness
@@ -58,6 +59,22 @@ def test_a_command_costs_what_it_takes_and_not_what_its_parent_took():
         commands.cost("-c", "raise SystemExit('error: nothing left')")
     with pytest.raises(cli.UsageError, match="^mine: ended with status 3$"):
         commands.figures("mine", "-c", "raise SystemExit(3)")
+
+
+def test_requests_one_by_one_and_together(tmp_path):
+    seen = []
+
+    class Model(tf.Module):
+        @tf.function(input_signature=[tf.TensorSpec([None, None], name="audio")])
+        def answer(self, audio):
+            tf.py_function(lambda x: seen.append(x.shape), [audio], [])
+            return {"envelope": audio}
+
+    model = Model()
+    tf.saved_model.save(model, str(tmp_path), signatures={"serving_default": model.answer})
+    alone, together = serving.measure(str(tmp_path), batch_size=8, seconds=2, rounds=3)
+    assert 0 < alone < 5 and 0 < together < 5
+    assert seen == [(1, 64_000)] * 4 + [(8, 64_000)] * 4
 
 
 def test_a_song_is_repeated_to_its_length(tmp_path):

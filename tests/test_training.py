@@ -5,6 +5,7 @@ import math
 import os
 import shutil
 import signal
+import types
 
 import keras
 import numpy as np
@@ -288,14 +289,15 @@ def test_a_gradient_that_is_not_finite_ends_the_run_although_the_loss_is(tmp_pat
     assert not trainer.manager.checkpoints and not trainer.best_path.exists()
 
 
-def test_no_tuning_holds_the_end_of_a_segment(monkeypatch):
+@pytest.mark.parametrize("replicas", [1, 2])
+def test_no_tuning_holds_the_end_of_a_segment(replicas):
     """Iterators of tuned data sets sleep on at times when they end, up to a minute."""
-    strategy, given = tf.distribute.get_strategy(), []
-
-    def distribute(make):
-        given.append(make(None))
-        return given
-
-    monkeypatch.setattr(strategy, "distribute_datasets_from_function", distribute)
-    distribution.distribute(strategy, tf.data.Dataset.range(2), batch_size=2)
-    assert given[0].options().autotune.enabled is False
+    strategy = types.SimpleNamespace(
+        num_replicas_in_sync=replicas,
+        cluster_resolver=None,
+        distribute_datasets_from_function=lambda make: [make(None)],
+    )
+    batches = tf.data.Dataset.range(8).batch(4)
+    (given,) = distribution.distribute(strategy, batches, batch_size=4)
+    assert given.options().autotune.enabled is False
+    assert [len(batch) for batch in given] == [4 // replicas] * 2 * replicas
