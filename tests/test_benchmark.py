@@ -31,6 +31,7 @@ def test_a_measurement(stage, capsys):
     assert found["compile_seconds"] > 0
 
 
+@pytest.mark.slow
 def test_two_replicas_share_a_batch(capsys):
     argv = [*SMALL, "--stage=encoder", "--replicas=2"]
     assert training.PROGRAM.run(training.main, argv) == 0

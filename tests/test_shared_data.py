@@ -41,6 +41,7 @@ def test_unseen_singers_are_in_no_training_row(rows):
     assert not singers["train"] & (singers["validation_unseen"] | singers["test"])
 
 
+@pytest.mark.slow
 def test_the_voice_of_unseen_singers(rows, tmp_path):
     """Nearer to the true voice than the song is, in tune, and WORLD alone nearer still."""
     songs = mixtures.draw(rows, "validation_unseen", count=8, seed=1)
