@@ -32,6 +32,7 @@ CORE = ("sep_tf",)
 TENSORFLOW = ("sep_tf", "tensorflow", "keras", "h5py")
 THEIRS = ("tensorflow", "keras", "scipy", "soundfile")
 REFERENCE = "LiteRT, as bundled"
+SAVED_MODEL = "SavedModel"
 PAPER = "the paper's sizes, TF graph, random weights"
 
 PROGRAM = cli.Program(
@@ -73,7 +74,7 @@ def rows(folder: Path) -> list[Row]:
         ours(REFERENCE, bundled, CORE),
         ours("LiteRT, 8-bit weights", folder / "dynamic.tflite", CORE),
         ours("LiteRT, int8", folder / "int8.tflite", CORE),
-        ours("SavedModel", folder / "saved", TENSORFLOW),
+        ours(SAVED_MODEL, folder / "saved", TENSORFLOW),
         ours("Keras", WEIGHTS, TENSORFLOW),
         ours(PAPER, folder / "paper", TENSORFLOW),
         *(

@@ -21,7 +21,7 @@ from sep_tf import audio_io, audio_write, cli, framing, runtimes, world
 from sep_tf.config import AudioConfig
 from sep_tf.runtimes import chunks
 
-SONG = pathlib.Path(__file__).parent.parent / "examples" / "sakura" / "mix.flac"
+SONG = commands.ROOT / "examples" / "sakura" / "mix.flac"
 AUDIO = AudioConfig()
 PROGRAM = cli.Program("benchmarks.extraction", "[flags]", "Times the stages of an extraction.")
 FLAGS = PROGRAM.flags

@@ -17,9 +17,9 @@ from pathlib import Path
 import numpy as np
 from absl import flags
 
+from benchmarks.commands import ROOT
 from sep_tf import cli
 
-ROOT = Path(__file__).parent.parent
 PROGRAM = cli.Program(
     "benchmarks.quantisation",
     "--manifest=FILE.csv [flags]",

@@ -63,7 +63,9 @@ def main(args: list[str]) -> int:
         print(json.dumps(measure(FLAGS.here, **settings)))
         return 0
     folder = Path(FLAGS.models_dir).absolute()
-    wanted = [row for row in compare.rows(folder) if row.name in ("SavedModel", compare.PAPER)]
+    wanted = [
+        row for row in compare.rows(folder) if row.name in (compare.SAVED_MODEL, compare.PAPER)
+    ]
     compare.prepare(folder, wanted)
     size = FLAGS.batch_size
     print(f"| s of song a second | one by one | {size} together | times |\n|---|---|---|---|")

@@ -84,10 +84,8 @@ def measure(preset: str, stage: str, settings: dict) -> dict[str, float]:
 
     from sep_tf import models
     from sep_tf.training import loop, stages
-    from sep_tf.training import strategy as distribution
 
     strategy = _strategy(settings["replicas"])
-    distribution.check_batch_size(strategy, settings["batch_size"])
     singers, steps = settings["singers"], settings["steps"]
     keras.config.set_dtype_policy(settings["precision"])
     made = batch(settings["batch_size"], settings["phrase_frames"], singers)

@@ -89,7 +89,7 @@ def test_the_continuous_head_is_a_system_of_evaluate(tmp_path, no_plots):
     # The voicing and the envelope of sin, on another contour: smoother, and what is then sung.
     assert continuous["voicing_recall"] == sin["voicing_recall"]
     assert float(continuous["mcd_db"]) == pytest.approx(float(sin["mcd_db"]), abs=0.5)
-    assert float(continuous["f0_roughness"]) < float(sin["f0_roughness"])
+    assert float(continuous["f0_roughness"]) < 0.9 * float(sin["f0_roughness"])
     own, heard = (float(continuous[name]) for name in ("voiced_pitch", "heard_pitch"))
     assert 0.1 < own < float(sin["voiced_pitch"]) and heard == pytest.approx(own, abs=0.05)
 
