@@ -44,7 +44,7 @@ def test_a_start_far_from_the_first_batch_is_the_same_example(corpus, options, m
     monkeypatch.setattr(dataset, "_BLOCK_EXAMPLES", 16)
     altered = AugmentConfig(
         altered=0.7, speed=(0.8, 1.2), backing_speed=(0.9, 1.3), vocals_eq_db=2.0,
-        backing_eq_db=3.0, backing_voices=0.4, reverb=0.5,
+        backing_eq_db=3.0, vocals_tilt_db=8.0, vocals_dull=0.3, backing_voices=0.4, reverb=0.5,
     )  # fmt: skip
     options = dataclasses.replace(options, augment=altered, debug=True)
     whole = take(corpus, options, count=31)

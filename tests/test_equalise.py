@@ -46,3 +46,13 @@ def test_coded_envelopes_follow_the_curve():
     expected = CURVE @ equalise.feature_basis()
     np.testing.assert_allclose(change[:20], expected[:20], atol=0.06)
     assert np.abs(expected[:20]).max() > 0.2
+
+
+def test_tilts_and_falls_are_as_deep_as_asked():
+    rise, depth = tf.constant([8.0, -12.0]), tf.constant([0.0, 40.0])
+    np.testing.assert_allclose(np.ptp(equalise.tilts(rise), axis=1), [8.0, 12.0], rtol=1e-6)
+    np.testing.assert_allclose(np.sum(equalise.tilts(rise), axis=1), 0.0, atol=1e-5)
+    falls = equalise.falls(depth, tf.constant([0.2, 0.2])).numpy()
+    assert not falls[0].any()
+    assert (np.diff(falls[1]) <= 0).all() and (falls[1, : equalise.POINTS // 2] == 0).all()
+    np.testing.assert_allclose(falls[1, -1], -40.0, rtol=1e-6)

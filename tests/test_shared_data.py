@@ -44,7 +44,7 @@ def test_unseen_singers_are_in_no_training_row(rows):
 @pytest.mark.slow
 def test_the_voice_of_unseen_singers(rows, tmp_path):
     """Nearer to the true voice than the song is, in tune, and WORLD alone nearer still."""
-    songs = mixtures.draw(rows, "validation_unseen", count=8, seed=1)
+    songs = mixtures.draw(rows, "validation_unseen", count=8, seed=1, snr_db=[-3.0, 6.0])
     names = ["mixture", "sin", "world"]
     built = systems.build(systems.parse(names), "auto")
     evaluation = scoring.Evaluation(tmp_path, scoring.Options(), keep_audio=False)

@@ -9,7 +9,7 @@ import soundfile
 
 from sep_tf import metrics, world
 from sep_tf.evaluation import songs
-from tfrecords import testsets
+from tfrecords import mixtures, testsets
 from tfrecords.songs import active_level_db
 
 RATE = 32_000
@@ -86,14 +86,15 @@ def test_dry_and_in_a_room(voices, tmp_path):
     assert ratio == pytest.approx(-6.0, abs=2.0)
 
 
-def test_raw_and_produced_with_the_same_music(voices, tmp_path):
-    items = make(voices, tmp_path / "set", "produced", "--count=2")
+@pytest.mark.parametrize("snr_db", [3.0, -9.0])
+def test_raw_and_produced_with_the_same_music(voices, tmp_path, snr_db):
+    items = make(voices, tmp_path / "set", "produced", "--count=2", f"--snr_db={snr_db}")
     assert [i.condition for i in items] == ["raw", "produced"] * 2
     raw, produced = songs.load_song(items[0].row), songs.load_song(items[1].row)
     np.testing.assert_array_equal(raw[1], produced[1])
     voice, music, change = raw[1], raw[0] - raw[1], produced[0] - raw[0]
     ratio = 10 * np.log10(np.mean(voice**2) / np.mean(music**2))
-    assert ratio == pytest.approx(3.0, abs=1.5)
+    assert ratio == pytest.approx(snr_db, abs=1.5)
     # Effects of some size, and still the same performance.
     assert 0.01 < np.mean(change**2) / np.mean(voice**2) < 4.0
     wet = voice + change
@@ -117,6 +118,21 @@ def test_a_backing_voice_is_another_singers_and_12_db_lower(voices, tmp_path, ca
     argv = [f"--manifest={voices}", f"--output_dir={tmp_path / 'one'}", "--kind=backing"]
     assert testsets.run([*argv, "--count=1"]) == 1
     assert "of one alone" in capsys.readouterr().err
+
+
+def test_mixtures_have_the_levels_asked_for_in_turn(voices, tmp_path, capsys):
+    path = tmp_path / "mixtures.csv"
+    argv = [f"--manifest={voices}", "--split=test", f"--output={path}", "--count=4"]
+    assert mixtures.run([*argv, "--snr_db=-12,6"]) == 0
+    for number, item in enumerate(songs.select(str(path), "test", None)):
+        mixture, voice = songs.load_song(item.row)
+        found = active_level_db(voice) - active_level_db(mixture - voice)
+        assert found == pytest.approx((-12.0, 6.0)[number % 2], abs=1.0)
+    capsys.readouterr()
+    for wrong in ("--snr_db=loud", "--snr_db=nan", "--snr_db="):
+        assert mixtures.run([*argv, wrong]) == 1
+        err = capsys.readouterr().err
+        assert "--snr_db" in err and err.count("\n") == 1
 
 
 def test_a_room_falls_by_60_db_in_its_time():

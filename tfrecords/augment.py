@@ -54,8 +54,8 @@ def mix(phrases: Tensors, frames: int, config: AugmentConfig, seed: Any = 0) -> 
     if config.backing_voices:
         music += _backing_voices(phrases, gain, vocal_free, samples, config)
     change = tf.zeros([tf.shape(gain)[0], AUDIO.feature_size])
-    if config.vocals_eq_db:
-        curves = config.vocals_eq_db * draws["curves"][:, 0] * tf.cast(altered, tf.float32)[:, None]
+    if config.vocals_eq_db or config.vocals_tilt_db or config.vocals_dull:
+        curves = _colours(draws, config) * tf.cast(altered, tf.float32)[:, None]
         sung = _changed(altered, sung, equalise.apply, curves)
         coded = tf.matmul(curves, equalise.feature_basis())
         change = tf.pad(coded, [[0, 0], [0, AUDIO.aperiodicity_size]])
@@ -119,6 +119,19 @@ def _backing_voices(
     louder = gain * _decibels(below + phrases["vocals_db"] - second_db)
     audio = _played(phrases["second"], phrases["units"], samples, config)
     return audio * tf.where(wanted, louder, 0.0)[:, None]
+
+
+def _colours(draws: Tensors, config: AugmentConfig) -> tf.Tensor:
+    """Gain of the vocals in dB at the control points of the equalisation, [N, POINTS]."""
+    curves = config.vocals_eq_db * draws["curves"][:, 0]
+    if config.vocals_tilt_db:
+        curves += equalise.tilts(config.vocals_tilt_db * (2.0 * draws["tilt"] - 1.0))
+    if config.vocals_dull:
+        # One draw decides whether and how much.
+        depth_db = between(draws["dull"] / config.vocals_dull, config.dull_db)
+        is_dull = tf.cast(draws["dull"] < config.vocals_dull, tf.float32)
+        curves += equalise.falls(is_dull * depth_db, draws["dull_from"])
+    return curves
 
 
 def _changed(mask: tf.Tensor, values: tf.Tensor, change: Callable, *others: tf.Tensor) -> tf.Tensor:

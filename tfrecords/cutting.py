@@ -17,6 +17,7 @@ DRAWS = (
     "voice_order", "backing_order", "voice_start", "backing_start", "speed", "backing_speed",
     "altered", "level", "snr", "chance", "room", "room_seconds", "room_level", "fade_in",
     "fade_out", "drive", "cutoff", "second_order", "second_start", "second_voice", "second_level",
+    "tilt", "dull", "dull_from",
 )  # fmt: skip
 Tensors = dict[str, tf.Tensor]
 

@@ -39,6 +39,24 @@ def feature_basis() -> np.ndarray:
     return coded.astype(np.float32)
 
 
+def tilts(rise_db: tf.Tensor) -> tf.Tensor:
+    """Straight lines over the mel scale that rise by rise_db [N] around 0 dB: [N, POINTS]."""
+    return rise_db[:, tf.newaxis] * np.linspace(-0.5, 0.5, POINTS, dtype=np.float32)
+
+
+def falls(depth_db: tf.Tensor, place: tf.Tensor) -> tf.Tensor:
+    """Flat, then down by depth_db at the highest frequency, as dull recordings are: [N, POINTS].
+
+    Args:
+      depth_db: [N].
+      place: where it begins to fall, [N] in 0..1, from half of the mel scale (2.7 kHz) to seven
+        eighths of it (10 kHz).
+    """
+    knee = 0.5 + 0.375 * place[:, tf.newaxis]
+    points = np.linspace(0.0, 1.0, POINTS, dtype=np.float32)
+    return -depth_db[:, tf.newaxis] * tf.nn.relu(points - knee) / (1.0 - knee)
+
+
 def apply(audio: tf.Tensor, curve_db: tf.Tensor) -> tf.Tensor:
     """Zero-phase filter: audio float32 [..., samples], curve_db float32 [..., POINTS]."""
 

@@ -30,12 +30,23 @@ flags.DEFINE_enum(
 flags.DEFINE_string("output", None, "Manifest to write.", flag_values=FLAGS)
 flags.DEFINE_integer("count", 40, "Mixtures.", lower_bound=1, flag_values=FLAGS)
 flags.DEFINE_integer("seed", 1, "Seed of the draw.", flag_values=FLAGS)
-# Signal-to-noise ratios in dB, each equally often.
-SNR_DB = (-3.0, 0.0, 3.0, 6.0)
+flags.DEFINE_list(
+    "snr_db", ["-3", "0", "3", "6"], "Levels of the voice over the music in dB, in turn.",
+    flag_values=FLAGS,
+)  # fmt: skip
 
 
-def draw(rows: list[manifest.Row], split: str, count: int, seed: int) -> list[manifest.Row]:
+def draw(
+    rows: list[manifest.Row], split: str, count: int, seed: int, snr_db: list[float]
+) -> list[manifest.Row]:
     """Fixed mixtures of a split's voices and music (unseen singers share the validation music).
+
+    Args:
+      rows: of the manifest.
+      split: of the voices.
+      count: mixtures wanted; no voice is in two.
+      seed: of the draw.
+      snr_db: levels of the voice over the music, in turn.
 
     Raises:
       DataError: the split has no voices, or no music to mix them with.
@@ -52,8 +63,7 @@ def draw(rows: list[manifest.Row], split: str, count: int, seed: int) -> list[ma
         voice = voices[index]
         sung = audio_io.read(voice.vocals, AudioConfig().sample_rate)[0]
         gain = float(songs.level_gain(sung))
-        snr_db = SNR_DB[number % len(SNR_DB)]
-        found = accompany(sung * gain, music, snr_db, rng)
+        found = accompany(sung * gain, music, snr_db[number % len(snr_db)], rng)
         mixtures.append(
             manifest.Row(
                 song_id=f"{split}{number:03d}",
@@ -113,8 +123,14 @@ def accompany(
 
 def main(args: list[str]) -> int:
     PROGRAM.require(args, "manifest", "output")
+    try:
+        levels = [float(level) for level in FLAGS.snr_db]
+    except ValueError:
+        raise DataError(f"--snr_db wants numbers, not '{','.join(FLAGS.snr_db)}'") from None
+    if not levels or not np.isfinite(levels).all():
+        raise DataError("--snr_db wants at least one finite number")
     rows = manifest.read_manifest(FLAGS.manifest)
-    mixtures = draw(rows, FLAGS.split, FLAGS.count, FLAGS.seed)
+    mixtures = draw(rows, FLAGS.split, FLAGS.count, FLAGS.seed, levels)
     manifest.write_manifest(Path(FLAGS.output), mixtures)
     print(f"{FLAGS.output}: {len(mixtures)} mixtures")
     return 0

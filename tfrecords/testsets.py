@@ -55,6 +55,10 @@ flags.DEFINE_float(
     "reverb_seconds", 1.2, "Time in which the room of kind wet falls by 60 dB.",
     lower_bound=0.05, upper_bound=10.0, flag_values=FLAGS,
 )  # fmt: skip
+flags.DEFINE_float(
+    "snr_db", 3.0, "Level of the voice over the music of kinds produced and backing, dB.",
+    lower_bound=-40.0, upper_bound=40.0, flag_values=FLAGS,
+)  # fmt: skip
 
 # Shorter voices say little.
 _SHORTEST_SECONDS = 2.0
@@ -65,8 +69,7 @@ _DRIFT_CENTS, _DRIFT_SECONDS = 12.0, 0.4
 # Energy of the room's tail relative to the direct sound, dB.
 _TAIL_DB = -6.0
 _PRE_DELAY_SECONDS = 0.01
-# Level of a voice over its music, and of a backing voice over the voice it follows, dB.
-_MUSIC_SNR_DB = 3.0
+# Level of a backing voice over the voice it follows, dB.
 _BACKING_VOICE_DB = -12.0
 
 
@@ -183,28 +186,33 @@ def _conditions(
             }  # fmt: skip
 
 
-def _under(voice: np.ndarray, music: list[manifest.Row], rng: np.random.Generator) -> np.ndarray:
+def _under(
+    voice: np.ndarray, music: list[manifest.Row], snr_db: float, rng: np.random.Generator
+) -> np.ndarray:
     """A passage of music for the voice, at its level and as long: float32 [samples]."""
-    found = mixtures.accompany(voice, music, _MUSIC_SNR_DB, rng)
+    found = mixtures.accompany(voice, music, snr_db, rng)
     # Music may end before the voice.
     return np.pad(found.audio * np.float32(found.gain), (0, len(voice) - len(found.audio)))
 
 
 def _produced(
-    rows: list[manifest.Row], split: str, rng: np.random.Generator
+    rows: list[manifest.Row], split: str, snr_db: float, rng: np.random.Generator
 ) -> Callable[[np.ndarray, str], dict[str, np.ndarray | None]]:
     """Voices with music of the split, raw and produced; the music is the same in both."""
     music = mixtures.music_of(rows, split)
 
     def make(voice: np.ndarray, name: str) -> dict[str, np.ndarray | None]:
-        backing = _under(voice, music, rng)
+        backing = _under(voice, music, snr_db, rng)
         return {"raw": backing, "produced": backing + versions.produced(voice, name) - voice}
 
     return make
 
 
 def _with_backing_voice(
-    rows: list[manifest.Row], voices: list[manifest.Row], rng: np.random.Generator
+    rows: list[manifest.Row],
+    voices: list[manifest.Row],
+    snr_db: float,
+    rng: np.random.Generator,
 ) -> Callable[[np.ndarray, str], dict[str, np.ndarray | None]]:
     """Voices with music, and with a voice of another singer in it; the music is the same in both.
 
@@ -217,7 +225,7 @@ def _with_backing_voice(
         raise DataError("a backing voice is another singer's: the voices drawn are of one alone")
 
     def make(voice: np.ndarray, name: str) -> dict[str, np.ndarray | None]:
-        backing = _under(voice, music, rng)
+        backing = _under(voice, music, snr_db, rng)
         others = [row for row in voices if row.singer != singers[name]]
         other, _ = audio_io.read(others[rng.integers(len(others))].vocals, AUDIO.sample_rate)
         rise_db = songs.active_level_db(voice) + _BACKING_VOICE_DB - songs.active_level_db(other)
@@ -278,8 +286,12 @@ def main(args: list[str]) -> int:
             voices,
             lambda voice, _: {"dry": None, "wet": room(voice, rng, FLAGS.reverb_seconds)},
         ),
-        "produced": lambda: _conditions(folder, voices, _produced(rows, FLAGS.split, rng)),
-        "backing": lambda: _conditions(folder, voices, _with_backing_voice(rows, voices, rng)),
+        "produced": lambda: _conditions(
+            folder, voices, _produced(rows, FLAGS.split, FLAGS.snr_db, rng)
+        ),
+        "backing": lambda: _conditions(
+            folder, voices, _with_backing_voice(rows, voices, FLAGS.snr_db, rng)
+        ),
         "convert": lambda: _targets(rows, voices, FLAGS.targets),
     }[FLAGS.kind]()
     entries = list(made)
