@@ -201,8 +201,8 @@ class AugmentConfig(_Config):
     """
 
     vocals_db: tuple[float, float] = (-34.0, -12.0)
-    # Vocals over backing; below -3 dB the voice is hard to hear, above 12 dB it is almost solo.
-    snr_db: tuple[float, float] = (-6.0, 12.0)
+    # Vocals over backing: from loud rock, that buries its singers, to a voice with a guitar.
+    snr_db: tuple[float, float] = (-12.0, 9.0)
     backing_free: float = 0.04
     vocal_free: float = 0.06
     # Share of examples that what follows alters; the others stay as they are recorded.

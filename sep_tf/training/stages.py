@@ -27,6 +27,9 @@ PRODUCED = AugmentConfig(
     backing_speed=(0.8, 1.25),
     vocals_eq_db=4.0,
     backing_eq_db=4.0,
+    vocals_tilt_db=20.0,
+    vocals_dull=0.15,
+    backing_voices=0.2,
     reverb=0.5,
     saturated=0.4,
     band_limited=0.3,
@@ -101,7 +104,9 @@ class EncoderStage(Stage):
     defaults = {"batch_size": 16, "phrase_frames": 256, "steps": 4000}
     averages = frozenset({"code_spread"})
     # The voice stays as it is: the teacher knows the singers at their own speed and colour.
-    augment = dataclasses.replace(PRODUCED, speed=(1.0, 1.0), vocals_eq_db=0.0)
+    augment = dataclasses.replace(
+        PRODUCED, speed=(1.0, 1.0), vocals_eq_db=0.0, vocals_tilt_db=0.0, vocals_dull=0.0
+    )
 
     def create(self, config: ModelConfig, model_dir: Path) -> None:
         self.teacher = Teacher(config, self.info, model_dir)
