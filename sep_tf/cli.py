@@ -251,8 +251,8 @@ def version_line() -> str:
 def quiet_tensorflow() -> None:
     """Keeps TensorFlow's start-up log off the screen; programs call it before they import it."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    # TensorFlow leaves oneDNN off where a processor lacks AVX-512: there a step of training takes
-    # 1.3 to 1.7 times as long without it (BUILD.md).
+    # TensorFlow leaves oneDNN off where a processor lacks instructions for networks (VNNI, AMX):
+    # there a step of training takes 1.3 to 1.7 times as long without it (BUILD.md).
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
     os.environ.setdefault("KERAS_BACKEND", "tensorflow")
 

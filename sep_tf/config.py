@@ -214,8 +214,8 @@ class AugmentConfig(_Config):
     # Standard deviation of a smooth random equalisation at its control points; 0 for none.
     vocals_eq_db: float = 0.0
     backing_eq_db: float = 0.0
-    # What else colours the vocals, and their targets: a tilt of at most so many dB up or down from
-    # the lowest frequency to the highest, and in a share of them treble that falls by so many dB.
+    # What else colours the altered vocals, and their targets: a tilt of at most so many dB, up or
+    # down, from the lowest frequency to the highest; in a share of them treble that falls by so many.
     vocals_tilt_db: float = 0.0
     vocals_dull: float = 0.0
     dull_db: tuple[float, float] = (10.0, 50.0)

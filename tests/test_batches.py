@@ -10,7 +10,7 @@ import tensorflow as tf
 from sep_tf.config import AugmentConfig
 from sep_tf.errors import DataError
 from tests import harness
-from tfrecords import augment, dataset, schema
+from tfrecords import augment, dataset, equalise, schema
 
 
 @pytest.fixture
@@ -54,6 +54,31 @@ def test_a_start_far_from_the_first_batch_is_the_same_example(corpus, options, m
         harness.assert_same(again, whole[first], rtol=1e-5, atol=1e-5)
     starts = {batch["f0"][0].tobytes() for batch in whole}
     assert len(starts) > 25
+
+
+@pytest.mark.parametrize("colour", [{"vocals_tilt_db": 20.0}, {"vocals_dull": 1.0}])
+def test_targets_follow_the_colour_of_the_voice(corpus, options, colour):
+    """The same examples with and without: what the filter does is what the target says."""
+    plain = AugmentConfig(backing_free=0.0, vocal_free=0.0)
+    options = dataclasses.replace(options, spectrograms=(), waveforms=("voice",), augment=plain)
+    coloured = dataclasses.replace(options, augment=dataclasses.replace(plain, **colour))
+    (before,), (after,) = take(corpus, options), take(corpus, coloured)
+    basis = np.linalg.pinv(equalise.feature_basis())
+    for row in range(len(before["voice"])):
+        sounding = before["voiced"][row] > 0
+        if sounding.sum() < 20:
+            continue
+        change = (after["features"] - before["features"])[row][sounding]
+        np.testing.assert_allclose(change, np.tile(change[0], (len(change), 1)), atol=1e-4)
+        curve = (change[0, :60] @ basis).astype(np.float32)
+        assert np.ptp(curve) > 0.2 and not change[0, 60:].any()
+        expected = equalise.apply(tf.constant(before["voice"][row]), tf.constant(curve)).numpy()
+        # Only the ends of the phrase, filtered with their margins, differ.
+        inside = slice(2000, -2000)
+        error = np.abs(expected - after["voice"][row])[inside].max()
+        assert error < 0.02 * np.abs(expected).max()
+        return
+    pytest.fail("no voice in the batch")
 
 
 def test_examples_without_voice_or_music_are_as_many_as_asked_for(corpus, options):

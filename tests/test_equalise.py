@@ -49,10 +49,11 @@ def test_coded_envelopes_follow_the_curve():
 
 
 def test_tilts_and_falls_are_as_deep_as_asked():
-    rise, depth = tf.constant([8.0, -12.0]), tf.constant([0.0, 40.0])
-    np.testing.assert_allclose(np.ptp(equalise.tilts(rise), axis=1), [8.0, 12.0], rtol=1e-6)
-    np.testing.assert_allclose(np.sum(equalise.tilts(rise), axis=1), 0.0, atol=1e-5)
-    falls = equalise.falls(depth, tf.constant([0.2, 0.2])).numpy()
-    assert not falls[0].any()
-    assert (np.diff(falls[1]) <= 0).all() and (falls[1, : equalise.POINTS // 2] == 0).all()
-    np.testing.assert_allclose(falls[1, -1], -40.0, rtol=1e-6)
+    tilts = equalise.tilts(tf.constant([8.0, -12.0])).numpy()
+    steps = np.array([[8.0], [-12.0]]) / (equalise.POINTS - 1)
+    np.testing.assert_allclose(np.diff(tilts), np.tile(steps, equalise.POINTS - 1), rtol=1e-5)
+    np.testing.assert_allclose(tilts[:, 1] + tilts[:, 2], 0.0, atol=1e-5)
+    falls = equalise.falls(tf.constant([0.0, 40.0, 40.0]), tf.constant([0.2, 0.0, 0.99])).numpy()
+    assert not falls[0].any() and (np.diff(falls) <= 0).all()
+    np.testing.assert_allclose(falls[1:, -1], -40.0, rtol=1e-5)
+    assert [np.count_nonzero(row) for row in falls] == [0, equalise.POINTS // 2, 1]

@@ -106,11 +106,12 @@ def test_raw_and_produced_with_the_same_music(voices, tmp_path, snr_db):
 
 
 def test_a_backing_voice_is_another_singers_and_12_db_lower(voices, tmp_path, capsys):
-    items = make(voices, tmp_path / "set", "backing", "--count=2")
+    items = make(voices, tmp_path / "set", "backing", "--count=2", "--snr_db=-6")
     assert [i.condition for i in items] == ["one voice", "backing voice"] * 2
     alone, together = songs.load_song(items[0].row), songs.load_song(items[1].row)
     np.testing.assert_array_equal(alone[1], together[1])
-    assert np.mean((alone[0] - alone[1]) ** 2) > 0.0  # music
+    music = alone[0] - alone[1]
+    assert active_level_db(alone[1]) - active_level_db(music) == pytest.approx(-6.0, abs=0.5)
     second, voice = together[0] - alone[0], alone[1]
     assert active_level_db(voice) - active_level_db(second) == pytest.approx(12.0, abs=0.2)
     other, own = metrics.analyse_voice(second).f0, metrics.analyse_voice(voice).f0
@@ -129,7 +130,7 @@ def test_mixtures_have_the_levels_asked_for_in_turn(voices, tmp_path, capsys):
         found = active_level_db(voice) - active_level_db(mixture - voice)
         assert found == pytest.approx((-12.0, 6.0)[number % 2], abs=1.0)
     capsys.readouterr()
-    for wrong in ("--snr_db=loud", "--snr_db=nan", "--snr_db="):
+    for wrong in ("--snr_db=loud", "--snr_db=nan", "--snr_db=", "--snr_db=120"):
         assert mixtures.run([*argv, wrong]) == 1
         err = capsys.readouterr().err
         assert "--snr_db" in err and err.count("\n") == 1
@@ -172,6 +173,7 @@ def test_a_set_is_repeatable_and_errors_are_one_line(voices, tmp_path, capsys):
         "no --kind given": argv,
         "exists already": [*argv, "--kind=wet"],
         "has no voices": [*argv, "--kind=wet", "--split=validation"],
+        "not nan": [argv[0], f"--output_dir={tmp_path / 'c'}", "--kind=backing", "--snr_db=nan"],
         "no voices of eve": [
             argv[0],
             f"--output_dir={tmp_path / 'c'}",

@@ -304,3 +304,10 @@ def make_stage(
     config = stages.train_config(name, preset="tiny")
     info = stages.DataInfo(singers, np.zeros(64), np.ones(64))
     return stages.STAGES[name](PRESETS["tiny"], info, model_dir, config, init_from)
+
+
+@pytest.mark.parametrize("name", ["encoder", "sdn"])
+def test_who_knows_singers_hears_them_in_their_own_colour(name):
+    augment = stages.STAGES[name].augment
+    assert augment.speed == (1.0, 1.0) and augment.backing_speed != (1.0, 1.0)
+    assert not (augment.vocals_eq_db or augment.vocals_tilt_db or augment.vocals_dull)

@@ -40,8 +40,12 @@ def feature_basis() -> np.ndarray:
 
 
 def tilts(rise_db: tf.Tensor) -> tf.Tensor:
-    """Straight lines over the mel scale that rise by rise_db [N] around 0 dB: [N, POINTS]."""
-    return rise_db[:, tf.newaxis] * np.linspace(-0.5, 0.5, POINTS, dtype=np.float32)
+    """Straight lines over the mel scale that rise by rise_db [N] in all: [N, POINTS].
+
+    0 dB between the second and the third point (700 Hz), where most of a voice's power is, so that
+    its level hardly changes.
+    """
+    return rise_db[:, tf.newaxis] * ((np.arange(POINTS, dtype=np.float32) - 1.5) / (POINTS - 1))
 
 
 def falls(depth_db: tf.Tensor, place: tf.Tensor) -> tf.Tensor:
@@ -49,8 +53,8 @@ def falls(depth_db: tf.Tensor, place: tf.Tensor) -> tf.Tensor:
 
     Args:
       depth_db: [N].
-      place: where it begins to fall, [N] in 0..1, from half of the mel scale (2.7 kHz) to seven
-        eighths of it (10 kHz).
+      place: where it begins to fall, [N] in 0..1, from half of the mel scale to seven eighths of
+        it: at a control point, 2.0, 3.5, 6.0 or 9.9 kHz.
     """
     knee = 0.5 + 0.375 * place[:, tf.newaxis]
     points = np.linspace(0.0, 1.0, POINTS, dtype=np.float32)

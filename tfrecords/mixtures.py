@@ -127,8 +127,8 @@ def main(args: list[str]) -> int:
         levels = [float(level) for level in FLAGS.snr_db]
     except ValueError:
         raise DataError(f"--snr_db wants numbers, not '{','.join(FLAGS.snr_db)}'") from None
-    if not levels or not np.isfinite(levels).all():
-        raise DataError("--snr_db wants at least one finite number")
+    if not levels or not all(-40.0 <= level <= 40.0 for level in levels):
+        raise DataError("--snr_db wants levels from -40 to 40 dB, at least one")
     rows = manifest.read_manifest(FLAGS.manifest)
     mixtures = draw(rows, FLAGS.split, FLAGS.count, FLAGS.seed, levels)
     manifest.write_manifest(Path(FLAGS.output), mixtures)

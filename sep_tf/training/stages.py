@@ -19,8 +19,8 @@ from sep_tf.training.stage import DataInfo, Stage, check_singers, restore, weigh
 
 __all__ = ["STAGES", "DataInfo", "Stage", "restore", "train_config", "weights_path"]
 
-# Other melodies, tracts, microphones, rooms and bands: unseen ones are the point. Half of the
-# examples stay as recorded, so that what is common to real voices is learned as well.
+# Other melodies, tracts, microphones, rooms, bands and second voices: unseen ones are the point.
+# Half of the examples stay as recorded: what is common to real voices is to be learned as well.
 PRODUCED = AugmentConfig(
     altered=0.5,
     speed=(0.8, 1.25),
