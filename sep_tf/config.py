@@ -215,7 +215,7 @@ class AugmentConfig(_Config):
     vocals_eq_db: float = 0.0
     backing_eq_db: float = 0.0
     # What else colours the altered vocals, and their targets: a tilt of at most so many dB, up or
-    # down, from the lowest frequency to the highest; in a share of them treble that falls by so many.
+    # down, from the lowest frequency to the highest; in a share of them falling treble.
     vocals_tilt_db: float = 0.0
     vocals_dull: float = 0.0
     dull_db: tuple[float, float] = (10.0, 50.0)
