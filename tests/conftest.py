@@ -111,8 +111,10 @@ def run(tmp_path_factory) -> Run:
     for name in stages.STAGES:
         keras.utils.set_random_seed(1)
         trainer = harness.make_trainer(
-            name, model_dir, harness.one_batch, steps=200, validate_every=50, learning_rate=1e-2
-        )
+            name, model_dir, harness.one_batch, steps=200, validate_every=50,
+            # Faster, F0's voicing saturates on some processors, and any rounding shows.
+            learning_rate=3e-3 if name == "f0" else 1e-2,
+        )  # fmt: skip
         stage = trainer.stage
         kept = {
             "encoder": lambda s: {"autovc": s.teacher.model},
