@@ -260,6 +260,27 @@ PAPER_GAINS = AugmentConfig(
 )
 
 
+# Productions around a voice as its singer has it. Half of the examples stay as recorded: what is
+# common to real voices is to be learned as well.
+KNOWN_SINGERS = AugmentConfig(
+    altered=0.5,
+    backing_speed=(0.8, 1.25),
+    backing_eq_db=4.0,
+    backing_voices=0.2,
+    reverb=0.5,
+    saturated=0.4,
+    band_limited=0.3,
+)
+
+# The same with other melodies, tracts and microphones: unseen singers are the point.
+PRODUCED = dataclasses.replace(
+    KNOWN_SINGERS,
+    speed=(0.8, 1.25),
+    vocals_eq_db=4.0,
+    vocals_tilt_db=20.0,
+    vocals_dull=0.15,
+)
+
 # Distances of vocoder features that stages can minimise.
 FEATURE_LOSSES = ("distortion", "squared", "plain")
 SCHEDULES = ("cosine", "constant")

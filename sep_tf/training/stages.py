@@ -9,7 +9,7 @@ from keras import ops
 
 from sep_tf import config as configuration
 from sep_tf import losses, models, pitch
-from sep_tf.config import F0_DECODINGS, AugmentConfig, ModelConfig, TrainConfig
+from sep_tf.config import F0_DECODINGS, KNOWN_SINGERS, PRODUCED, ModelConfig, TrainConfig
 from sep_tf.errors import ModelError
 from sep_tf.models import f0 as f0_network
 from sep_tf.models import f0_decoding
@@ -18,22 +18,6 @@ from sep_tf.training.pictures import magnitude_db
 from sep_tf.training.stage import DataInfo, Stage, check_singers, restore, weights_path
 
 __all__ = ["STAGES", "DataInfo", "Stage", "restore", "train_config", "weights_path"]
-
-# Other melodies, tracts, microphones, rooms, bands and second voices: unseen ones are the point.
-# Half of the examples stay as recorded: what is common to real voices is to be learned as well.
-PRODUCED = AugmentConfig(
-    altered=0.5,
-    speed=(0.8, 1.25),
-    backing_speed=(0.8, 1.25),
-    vocals_eq_db=4.0,
-    backing_eq_db=4.0,
-    vocals_tilt_db=20.0,
-    vocals_dull=0.15,
-    backing_voices=0.2,
-    reverb=0.5,
-    saturated=0.4,
-    band_limited=0.3,
-)
 
 
 class Teacher:
@@ -104,9 +88,7 @@ class EncoderStage(Stage):
     defaults = {"batch_size": 16, "phrase_frames": 256, "steps": 4000}
     averages = frozenset({"code_spread"})
     # The voice stays as it is: the teacher knows the singers at their own speed and colour.
-    augment = dataclasses.replace(
-        PRODUCED, speed=(1.0, 1.0), vocals_eq_db=0.0, vocals_tilt_db=0.0, vocals_dull=0.0
-    )
+    augment = KNOWN_SINGERS
 
     def create(self, config: ModelConfig, model_dir: Path) -> None:
         self.teacher = Teacher(config, self.info, model_dir)
