@@ -98,8 +98,9 @@ def _audio(model: keras.Model, info: ModelInfo) -> Callable[[dict], dict]:
         front = context * hop
         audio = tf.pad(audio, [[0, 0], [front, (total - 1) * hop - front - samples]])
         known = {name: value for name, value in inputs.items() if name != "audio"}
+        exact = tf.cast(audio, tf.float64)
         for name, length in info.signature.transforms.items():
-            known[name] = spectrogram.magnitude_ops(audio, length, hop)
+            known[name] = tf.cast(spectrogram.magnitude_ops(exact, length, hop), tf.float32)
         return {name: value[:, context : context + frames] for name, value in model(known).items()}
 
     return call

@@ -45,9 +45,10 @@ def framed_magnitude(frames: np.ndarray, out: np.ndarray | None = None) -> np.nd
     window = hann(length)
     if out is None:
         out = np.empty((len(frames), length // 2 + 1), np.float32)
-    # In blocks: the windowed copy of a long signal would be `length / hop` times its size.
+    # In blocks: the windowed copy of a long signal would be `length / hop` times its size. In
+    # float64: SIN reads logarithms of bins 100 dB below others, where float32 is not reproducible.
     for start in range(0, len(frames), _BLOCK_FRAMES):
-        block = frames[start : start + _BLOCK_FRAMES] * window
+        block = frames[start : start + _BLOCK_FRAMES] * window.astype(np.float64)
         out[start : start + _BLOCK_FRAMES] = np.abs(np.fft.rfft(block, axis=-1))
     return out
 
@@ -121,13 +122,14 @@ def magnitude_ops(audio: Any, fft_length: int = 1024, hop: int = 160, pad: bool 
     """The same in keras.ops, for graphs.
 
     Args:
-      audio: float32 tensor [batch, samples].
+      audio: tensor [batch, samples]; float64 where results are to equal `magnitude`'s to the last
+        bits, which is computed in float64.
       fft_length: window and transform length in samples.
       hop: samples between frames.
       pad: whether to add fft_length // 2 zeros on both sides; False for audio cut with margins.
 
     Returns:
-      float32 tensor [batch, T, fft_length // 2 + 1].
+      Tensor [batch, T, fft_length // 2 + 1] of the audio's type.
     """
     from keras import ops
 

@@ -75,21 +75,16 @@ def make_faulty(server, share: float, codes, seed: int = 0) -> list:
     return done
 
 
-def same(found, expected, largest: float = 1e-4) -> None:
-    """Features equal to 1e-4 of their deviation, f0 within a cent.
-
-    `largest` bounds the one value in a thousand that may differ more.
-    """
+def same(found, expected) -> None:
+    """Features equal to 1e-4 of their deviation, f0 within a cent."""
     np.testing.assert_array_equal(found.voiced, expected.voiced)
     heard = expected.voiced
     assert heard.sum() > 20
     for name in ("envelope", "aperiodicity"):
         value, other = getattr(expected, name)[heard], getattr(found, name)[heard]
-        error = np.abs(other - value) / value.std()
-        assert error.max() < largest, name
-        assert (error < 1e-4).mean() > 0.999, name
+        assert np.abs(other - value).max() / value.std() < 1e-4, name
     cents = 1200 * np.abs(np.log2(found.f0 / expected.f0))
-    assert (cents[heard] < 1).mean() > 0.999
+    assert cents[heard].max() < 1
 
 
 def test_a_song_through_a_server_is_the_song_at_home(address, folder):
@@ -389,7 +384,5 @@ def test_ten_minutes_with_four_requests_in_flight(tmp_path):
         remote = Separator("sin-lite", "serving", server=f"127.0.0.1:{server.port}")
         found = remote.analyse(song, harness.RATE)
     assert max(most) == 4
-    # The server transforms by TensorFlow, Keras gets NumPy's spectra. Both round in float32, and
-    # SIN reads logarithms down to 0.01, 100 dB below a loud harmonic: in 44 of 25769 sung frames
-    # a value was more than 1e-4 off, at most 1.5e-3.
-    same(found, Separator("sin-lite", "keras").analyse(song, harness.RATE), largest=5e-3)
+    # The server transforms by TensorFlow, Keras gets NumPy's spectra.
+    same(found, Separator("sin-lite", "keras").analyse(song, harness.RATE))

@@ -63,6 +63,16 @@ def test_keras_agrees_with_numpy(fft_length, n):
     np.testing.assert_allclose(found, expected, atol=1e-5 * spectrogram.hann(fft_length).sum())
 
 
+@pytest.mark.parametrize("fft_length", LENGTHS)
+def test_keras_in_float64_agrees_far_below_a_loud_tone(fft_length):
+    """Bins 100 dB below the loudest are the same to rounding: SIN reads logarithms."""
+    tf = pytest.importorskip("tensorflow")
+    audio = noise(16_000) * 1e-4 + np.sin(np.arange(16_000) * 0.2).astype(np.float32)
+    expected = spectrogram.magnitude(audio, fft_length)
+    exact = spectrogram.magnitude_ops(tf.constant(audio[None], tf.float64), fft_length)
+    np.testing.assert_allclose(tf.cast(exact, tf.float32)[0], expected, rtol=1e-6, atol=1e-7)
+
+
 def test_keras_on_audio_cut_with_margins():
     pytest.importorskip("keras")
     audio = noise(12_000)
