@@ -9,6 +9,7 @@ import contextlib
 import difflib
 import importlib
 import importlib.util
+import math
 import os
 import re
 import signal
@@ -171,16 +172,22 @@ class Program:
         """Sets the flags; returns the positional arguments.
 
         Raises:
-          UsageError: an unknown flag, a value that does not parse, a flag file that is not there.
+          UsageError: an unknown flag, a value that does not parse, a float that is NaN or infinite,
+            a flag file that is not there.
         """
         for name in self.flags:
             self.flags[name].unparse()  # a second run in one process starts from the defaults
         try:
-            return self.flags([self.name, *argv], known_only=self._passes_flags_on)[1:]
+            arguments = self.flags([self.name, *argv], known_only=self._passes_flags_on)[1:]
         except flags.UnrecognizedFlagError as error:
             raise UsageError(unknown_flag(error.flagname, list(self.flags))) from error
         except (flags.Error, ValueError) as error:
             raise UsageError(_flag_error(str(error))) from error
+        for name in self.flags:
+            value = self.flags[name].value
+            if isinstance(value, float) and not math.isfinite(value):
+                raise UsageError(f"--{name}={value} is no finite number")
+        return arguments
 
     def error_line(self, message: str, code: int = 1) -> int:
         """Prints the error on stderr in one line; returns the exit code."""

@@ -106,6 +106,8 @@ def test_a_program_may_pass_flags_on():
         ("--steps=many", "flag --steps=many: invalid literal for int() with base 10: 'many'"),
         ("--stage=3", "flag --stage=3: value should be one of <sin|f0>"),
         ("--quick=maybe", "flag --quick=maybe: Non-boolean argument to boolean flag"),
+        ("--rate=nan", "--rate=nan is no finite number"),
+        ("--rate=-inf", "--rate=-inf is no finite number"),
         ("--steps", "Missing value for flag --steps"),
         ("--flagfile=/no/such.flags", "Unable to open flagfile: No such file or directory"),
     ],

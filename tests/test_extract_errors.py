@@ -93,7 +93,7 @@ def test_bad_input(capfd, verb, kind):
         (["song.wav", "--output_rate=fast"], "--output_rate=fast"),
         (["song.wav", "--offset=-1"], "offset must be 0 or more"),
         (["song.wav", "--offset=1"], "beyond its end (1.000 s)"),
-        (["song.wav", "--offset=nan"], "offset must be"),
+        (["song.wav", "--offset=nan"], "--offset=nan is no finite number"),
         (["song.wav", "--duration=0"], "duration must be above 0"),
         (["song.wav", "--output=missing/out.wav"], "its folder does not exist"),
         (["song.wav", "--output=song.wav/out.wav"], "not a directory"),

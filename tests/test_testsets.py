@@ -173,7 +173,12 @@ def test_a_set_is_repeatable_and_errors_are_one_line(voices, tmp_path, capsys):
         "no --kind given": argv,
         "exists already": [*argv, "--kind=wet"],
         "has no voices": [*argv, "--kind=wet", "--split=validation"],
-        "not nan": [argv[0], f"--output_dir={tmp_path / 'c'}", "--kind=backing", "--snr_db=nan"],
+        "nan is no finite number": [
+            argv[0],
+            f"--output_dir={tmp_path / 'c'}",
+            "--kind=backing",
+            "--snr_db=nan",
+        ],
         "no voices of eve": [
             argv[0],
             f"--output_dir={tmp_path / 'c'}",

@@ -271,8 +271,6 @@ def _targets(
 def main(args: list[str]) -> int:
     """Checks flags, makes the set."""
     PROGRAM.require(args, "kind", "manifest", "output_dir")
-    if math.isnan(FLAGS.snr_db):
-        raise DataError("--snr_db wants a number, not nan")
     rows = manifest.read_manifest(FLAGS.manifest)
     voices = draw(rows, FLAGS.split, FLAGS.count, FLAGS.seed)
     folder, rng = Path(FLAGS.output_dir), np.random.default_rng(FLAGS.seed)
