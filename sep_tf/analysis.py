@@ -13,9 +13,12 @@ from sep_tf.runtimes import chunks
 AUDIO = AudioConfig()
 # Mixture frames below this level (dBFS) hold nothing that could be sung.
 _SILENCE_DB = -80.0
-# Frames that a consonant or breath may lie from the nearest voiced frame (200 ms); farther away
-# nobody sings, whatever the envelope says. Less than the context of a chunk.
+# Frames that a consonant or breath may lie from the nearest frame that may be voiced (200 ms);
+# farther away nobody sings, whatever the envelope says. Less than the context of a chunk.
 _CONSONANT_FRAMES = 40
+# Voicing probability of such a frame. Far below the threshold of voicing: under loud music F0 doubts
+# much of what is sung, and the envelope knows silence by itself (docs/experiments.md).
+_PERHAPS_VOICED = 0.1
 # Log power of frames where the mixture is silent: below what 24 bits hold.
 _SILENT_C0 = -34.0
 
@@ -78,15 +81,17 @@ def _of_chunk(
     """Features of the frames a chunk keeps, from its audio with margins and what it gave."""
     inner = audio[chunks.MARGIN : len(audio) - chunks.MARGIN]
     voiced = out["voicing"] > info.voicing_threshold
+    perhaps = voiced | (out["voicing"] > _PERHAPS_VOICED)
     f0 = out["f0"]
     if isinstance(wishes.f0, f0_sources.Contour):
         times = np.arange(chunk.first, chunk.last) / AUDIO.frames_per_second + offset
         f0, voiced = wishes.f0.at(times)
+        perhaps = voiced
     elif wishes.f0 == "harvest":
         found = world.estimate_f0(inner)
         f0 = pitch.interpolate_unvoiced(found, found > 0)
     heard = world.frame_level_db(inner) > _SILENCE_DB
-    singing = (heard & framing.near(voiced, _CONSONANT_FRAMES))[chunk.keep]
+    singing = (heard & framing.near(perhaps, _CONSONANT_FRAMES))[chunk.keep]
     silence = world.silence_features(len(singing))
     silence.envelope[:, 0] = _SILENT_C0
     return world.VocoderFeatures(

@@ -122,8 +122,8 @@ def magnitude_ops(audio: Any, fft_length: int = 1024, hop: int = 160, pad: bool 
     """The same in keras.ops, for graphs.
 
     Args:
-      audio: tensor [batch, samples]; float64 where results are to equal `magnitude`'s to the last
-        bits, which is computed in float64.
+      audio: tensor [batch, samples]; float64 where results are to equal `magnitude`'s to float32's
+        rounding (above the floor of 1e-7), which is computed in float64.
       fft_length: window and transform length in samples.
       hop: samples between frames.
       pad: whether to add fft_length // 2 zeros on both sides; False for audio cut with margins.

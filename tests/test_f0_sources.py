@@ -95,6 +95,9 @@ def test_the_voice_is_sung_on_the_file(fake, tmp_path):  # noqa: F811
     features = made.analyse(audio, 32_000)
     np.testing.assert_allclose(features.f0[20:280:20], 300.0 + np.arange(10, 140, 10), rtol=1e-4)
     assert not features.voiced[310:].any()
+    # Consonants beside what the file sings, then silence, though the model hears a voice.
+    assert (features.envelope[200:330, 0] > -30).all()
+    assert (features.envelope[345:, 0] < -30).all()
     later = list(analysis.features(made.runtime, [audio[16_000:]], made._wishes, offset=0.5))
     later = world.VocoderFeatures.concatenate(later)
     np.testing.assert_allclose(later.f0[:150], features.f0[100:250], rtol=1e-5)

@@ -385,7 +385,7 @@ def test_denormals_cost_no_more_than_other_samples(bundled):
 
 
 def test_a_song_of_noise_alone_has_no_voice_to_speak_of(bundled):
-    """Nobody sings in noise: what is called voiced there stays far below it."""
+    """Nobody sings in noise: what is heard of it stays far below it."""
     noise = 0.1 * np.random.default_rng(0).normal(size=4 * RATE).astype(np.float32)
     voice = bundled.separate(noise, RATE)
     assert world.frame_level_db(voice).mean() < world.frame_level_db(noise).mean() - 6.0

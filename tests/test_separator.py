@@ -209,6 +209,26 @@ def test_silent_far_from_every_voiced_frame(fake):
     assert (features.envelope[last : last + 40, 0] > -30).all()
 
 
+@pytest.mark.parametrize("probability, sounds", [(0.3, True), (0.05, False)])
+def test_what_is_perhaps_sung_sounds_unvoiced(fake, monkeypatch, probability, sounds):
+    """Frames that F0 doubts keep SIN's envelope; those it rules out are silent."""
+    heard = SpectralRuntime.__call__
+
+    def doubts(runtime, spectrograms):
+        out = heard(runtime, spectrograms)
+        return out | {"voicing": np.float32(probability) * out["voicing"]}
+
+    sung = fake().analyse(song(2.0), RATE)
+    monkeypatch.setattr(SpectralRuntime, "__call__", doubts)
+    features = fake().analyse(song(2.0), RATE)
+    assert sung.voiced.any() and not features.voiced.any()
+    assert (sung.envelope[sung.voiced, 0] > -30).all()
+    if sounds:
+        np.testing.assert_array_equal(features.envelope, sung.envelope)
+    else:
+        assert (features.envelope[:, 0] < -30).all()
+
+
 def test_silence_gives_silence(fake):
     made = fake()
     assert not made.separate(np.zeros(50_000), 44_100).any()
