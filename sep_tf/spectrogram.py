@@ -42,13 +42,13 @@ def magnitude(audio: np.ndarray, fft_length: int = 1024, hop: int = 160) -> np.n
 def framed_magnitude(frames: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
     """Windowed spectra of frames [T, length] -> float32 [T, length // 2 + 1], in `out` if given."""
     length = frames.shape[-1]
-    window = hann(length)
+    # float64: SIN reads logarithms of bins 100 dB below others, where float32 is not reproducible.
+    window = hann(length).astype(np.float64)
     if out is None:
         out = np.empty((len(frames), length // 2 + 1), np.float32)
-    # In blocks: the windowed copy of a long signal would be `length / hop` times its size. In
-    # float64: SIN reads logarithms of bins 100 dB below others, where float32 is not reproducible.
+    # In blocks: the windowed copy of a long signal would be `length / hop` times its size.
     for start in range(0, len(frames), _BLOCK_FRAMES):
-        block = frames[start : start + _BLOCK_FRAMES] * window.astype(np.float64)
+        block = frames[start : start + _BLOCK_FRAMES] * window
         out[start : start + _BLOCK_FRAMES] = np.abs(np.fft.rfft(block, axis=-1))
     return out
 

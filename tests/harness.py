@@ -31,13 +31,18 @@ def band(seconds: float, seed: int) -> np.ndarray:
     return (0.05 * chord + 0.02 * rng.normal(size=len(t))).astype(np.float32)
 
 
-def randomise(model, seed: int = 0) -> None:
-    """Random values in every variable, batch statistics too: what is zero at first hides faults."""
+def randomise(model, seed: int = 0, kernels: float = 1.0) -> None:
+    """Random values in every variable, batch statistics too: what is zero at first hides faults.
+
+    `kernels` scales those: deep stacks of large ones would leave float32.
+    """
     rng = np.random.default_rng(seed)
     for variable in model.variables:
         value = rng.normal(0.0, 0.3, variable.shape)
         if variable.path.endswith(("variance", "std")):
             value = 0.5 + np.abs(value)
+        elif variable.path.endswith("kernel"):
+            value *= kernels
         variable.assign(value.astype(np.float32))
 
 

@@ -105,3 +105,12 @@ def test_overlap_add_refuses_gaps():
         framing.overlap_add([(0, np.ones(3)), (4, np.ones(3))], 7, 1)
     with pytest.raises(ValueError, match="no chunks"):
         framing.overlap_add([], 7, 1)
+
+
+def test_near():
+    flags = np.zeros(20, bool)
+    flags[[0, 10]] = True
+    expected = np.zeros(20, bool)
+    expected[[0, 1, 2, 8, 9, 10, 11, 12]] = True
+    np.testing.assert_array_equal(framing.near(flags, 2), expected)
+    assert not framing.near(np.zeros(5, bool), 3).any()

@@ -87,20 +87,21 @@ def test_recurrent_networks_are_not_calibrated():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("how", "share"), [("float16", 0.95), ("dynamic", 0.9)])
-def test_recurrent_networks_convert_with_builtin_operators(tmp_path, how, share):
+@pytest.mark.parametrize("how", ["float16", "dynamic"])
+def test_recurrent_networks_convert_with_builtin_operators(tmp_path, how):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "ExtractConfig", lambda: ExtractConfig(chunk_frames=FRAMES))
         model = models.build_system("sin", PRESETS["tiny-paper"])
-        harness.randomise(model, seed=3)
+        # With this seed most frames are voiced, and 8 bits find no ties of pitches to turn over.
+        harness.randomise(model, seed=1, kernels=0.5)
         info = module.model_info(model, PRESETS["tiny-paper"])
     path = tmp_path / "m.tflite"
     tflite.write(tflite.convert(model, info, how), info, path)
     inputs = module.example(harness.sung(3.0, 220.0) + harness.band(3.0, 1), info)
     expected = module.call(model, info, inputs)
     report = verify.tflite(path, expected, inputs, how, model.count_params())
-    # Pitches of random weights are nearly ties, which 8 bits turn over: 0.949 on one processor.
-    assert report.f0_share > share
+    assert (expected["voicing"] > info.voicing_threshold).sum() > 100
+    assert report.f0_share > 0.95
 
 
 @pytest.mark.slow
