@@ -22,6 +22,8 @@ _ENCODER = ".*encoder.*"
 # SIN looks up bins of the spectrum by F0's pitch.
 _PITCH = ".*f0.*"
 _FILTERS = ".*harmonic.*"
+# A decision: 8-bit activations move it across its threshold in one frame of fifty.
+_VOICING = ".*voicing.*"
 _LAYERS = ("FULLY_CONNECTED", "CONV_2D", "CONV_2D_TRANSPOSE")
 # (names of operators, kind of operator, how), the later rules before the earlier.
 RECIPES: dict[str, list[tuple[str, str, str]]] = {
@@ -32,7 +34,11 @@ RECIPES: dict[str, list[tuple[str, str, str]]] = {
     "dynamic": [(".*", "*", "dynamic"), (_FILTERS, "*", "float32"), (_ENCODER, "*", "weights")],
     "int8": [
         *((".*", layer, "static") for layer in _LAYERS[:2]),
-        *((name, layer, "weights") for name in (_FILTERS, _ENCODER) for layer in _LAYERS[:2]),
+        *(
+            (name, layer, "weights")
+            for name in (_FILTERS, _ENCODER, _VOICING)
+            for layer in _LAYERS[:2]
+        ),
     ],
 }
 _TIMEOUT = 600

@@ -44,8 +44,7 @@ BOUNDS = {
     "float16": Bounds(1e-2, 10.0, 0.999, 0.05, 0.999),
     # Eight bits move single values far and the voice little.
     "dynamic": Bounds(None, 50.0, 0.95, 1.0, 0.98),
-    # Activations move voicing across its threshold in more frames: 2 % on the bundled song.
-    "int8": Bounds(None, 50.0, 0.95, 1.0, 0.97),
+    "int8": Bounds(None, 50.0, 0.95, 1.0, 0.98),
 }
 
 
