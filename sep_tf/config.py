@@ -106,6 +106,8 @@ class ModelConfig(_Config):
     # The same from 1024-point spectra, which follow fast gestures; none in the paper.
     f0_short_harmonics: tuple[float, ...] = (1, 2, 3, 4, 5, 6, 7)
     f0_pitch_channels: tuple[int, ...] = (12, 16, 16, 8)
+    # Convolutions along time and pitch of the last of these channels; none in the paper.
+    f0_track_dilations: tuple[int, ...] = ()
     f0_width: int = 160
     f0_dilations: tuple[int, ...] = (1, 2, 4, 8, 16, 1, 2, 4, 8, 16)
     # Of F0_DECODINGS; changes no weights.
@@ -134,7 +136,7 @@ _PAPER = ModelConfig(
 )
 
 PRESETS: dict[str, ModelConfig] = {
-    "lite": ModelConfig(),
+    "lite": ModelConfig(f0_track_dilations=(1, 2, 4, 8)),
     "paper": _PAPER,
     # Random weights, for tests of everything around the network.
     "tiny": ModelConfig(
@@ -148,6 +150,7 @@ PRESETS: dict[str, ModelConfig] = {
         f0_harmonics=(1, 2),
         f0_short_harmonics=(1, 2),
         f0_pitch_channels=(4,),
+        f0_track_dilations=(1, 2),
         f0_width=8,
         f0_dilations=(1, 2),
         ss_width=8,

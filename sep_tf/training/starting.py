@@ -38,8 +38,14 @@ def from_system(model: Any, stage: str, path: Path, info: "DataInfo") -> bool:
     if stage == made.system and made.singers not in ((), info.singers):
         others = settings.other_singers(made.singers, info.singers)
         raise ModelError(f"{path} was trained on other singers ({others})")
-    if [value.shape for value in part.weights] != [value.shape for value in model.weights]:
-        preset = made.model.get("preset")
-        raise ModelError(f"{path} was trained with another preset ({preset})")
-    model.set_weights(part.get_weights())
-    return True
+    # Of an earlier network's: all but layers that it lacks and that start without effect.
+    newest = {id(value) for layer in getattr(model, "newest_layers", ()) for value in layer.weights}
+    older = [value for value in model.weights if id(value) not in newest]
+    shapes = [value.shape for value in part.weights]
+    for values in (model.weights, older):
+        if shapes == [value.shape for value in values]:
+            for value, start in zip(values, part.weights, strict=True):
+                value.assign(start)
+            return True
+    preset = made.model.get("preset")
+    raise ModelError(f"{path} was trained with another preset ({preset})")
