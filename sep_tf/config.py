@@ -80,7 +80,8 @@ F0_DECODINGS = ("average", "viterbi", "continuous")
 class ModelConfig(_Config):
     """Sizes of the networks of one preset (section 3; DESIGN of the `lite` preset).
 
-    `*_dilations` has one entry a residual convolution of width `*_width`.
+    `*_dilations` has one entry a residual convolution of width `*_width`, f0_track_dilations one of
+    the width of the last f0_pitch_channels. Defaults are those of files that lack a field.
     """
 
     preset: str = "lite"
@@ -106,7 +107,7 @@ class ModelConfig(_Config):
     # The same from 1024-point spectra, which follow fast gestures; none in the paper.
     f0_short_harmonics: tuple[float, ...] = (1, 2, 3, 4, 5, 6, 7)
     f0_pitch_channels: tuple[int, ...] = (12, 16, 16, 8)
-    # Convolutions along time and pitch of the last of these channels; none in the paper.
+    # Convolutions along time and pitch, after those along pitch; none in the paper.
     f0_track_dilations: tuple[int, ...] = ()
     f0_width: int = 160
     f0_dilations: tuple[int, ...] = (1, 2, 4, 8, 16, 1, 2, 4, 8, 16)

@@ -255,8 +255,18 @@ def test_a_network_with_tracks_starts_as_one_without():
     expected, found = (harness.flat(caller("f0", m)(values)) for m in (without, with_tracks))
     harness.assert_same(found, expected, rtol=1e-6, atol=1e-6)
     with_tracks.tracked.kernel.assign(np.ones((4, 1)))
+    with_tracks.clearest.kernel.assign(np.ones((4, 1)))
     changed = harness.flat(caller("f0", with_tracks)(values))
-    assert np.abs(changed["salience"] - found["salience"]).max() > 0.1
+    for name in ("salience", "voicing"):
+        assert np.abs(changed[name] - found[name]).max() > 0.1
+
+
+def test_frames_of_an_f0_with_wide_tracks_depend_on_their_context_only():
+    config = dataclasses.replace(TINY, f0_track_dilations=(1, 4))
+    model = make("f0", config)
+    harness.randomise(model, kernels=0.2)
+    assert model.context == 2 * (5 + 1) > make("f0", TINY).context
+    harness.check_context(caller("f0", model), inputs("f0", 160), model.context, 64, 80)
 
 
 @pytest.mark.parametrize("f0", [110.0, 233.0, 620.0])

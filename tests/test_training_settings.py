@@ -270,7 +270,7 @@ def test_a_stage_starts_from_its_network_in_a_system(run, exported, name, system
 
 
 def test_f0_starts_from_that_of_a_system_without_tracks(run, tmp_path):
-    """As of version 0.1.0's first weights: what it says is the same until it is trained."""
+    """As sin-lite once was: what it says is the same until it is trained."""
     config = dataclasses.replace(PRESETS["tiny"], f0_track_dilations=())
     _, info = module.assemble(run.model_dir, "tiny", "sin")
     older, path = models.build_system("sin", config, 0), tmp_path / "older.weights.h5"

@@ -82,8 +82,8 @@ class HarmonicSpectrum(layers.Layer):
 class PitchTracks(layers.Layer):
     """Residual convolutions along time and pitch, alike at every pitch: [B, T, pitches, C].
 
-    They follow a voice from frame to frame at the resolution of the salience bins, which what is
-    projected to a narrow hidden layer has lost.
+    They follow a voice from frame to frame at the resolution of the salience bins, which the
+    projection to the narrow hidden layer loses.
     """
 
     def __init__(self, channels: int, dilations: tuple[int, ...], **kwargs):
@@ -153,10 +153,10 @@ class F0(keras.Model):
             )
             # Zeros: a network that had none starts as it was.
             self.tracked = layers.Dense(
-                1, kernel_initializer="zeros", dtype="float32", name="tracked"
+                1, kernel_initializer="zeros", dtype="float32", name="track_salience"
             )
             self.clearest = layers.Dense(
-                1, kernel_initializer="zeros", use_bias=False, dtype="float32", name="clearest"
+                1, kernel_initializer="zeros", use_bias=False, dtype="float32", name="track_voicing"
             )
         self.timbre = layers.Dense(config.f0_width // 4, activation="relu", name="timbre")
         self.project = layers.Dense(config.f0_width, name="project")
@@ -174,8 +174,8 @@ class F0(keras.Model):
         return STRIDE * (max(self.stack.context, tracks) + 1)
 
     @property
-    def newest_layers(self) -> tuple[layers.Layer, ...]:
-        """Layers that change nothing until they are trained; earlier networks lack them."""
+    def layers_without_effect_at_first(self) -> tuple[layers.Layer, ...]:
+        """Layers that change nothing until they are trained; networks of before lack them."""
         return (self.tracks, self.tracked, self.clearest) if self.tracks else ()
 
     @property

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 def from_system(model: Any, stage: str, path: Path, info: "DataInfo") -> bool:
     """Gives `model` the weights of the stage's network in an exported system.
 
+    Layers without effect at first keep their values where the system's network lacks them.
+
     Args:
       model: the stage's network.
       stage: its name.
@@ -39,8 +41,12 @@ def from_system(model: Any, stage: str, path: Path, info: "DataInfo") -> bool:
         others = settings.other_singers(made.singers, info.singers)
         raise ModelError(f"{path} was trained on other singers ({others})")
     # Of an earlier network's: all but layers that it lacks and that start without effect.
-    newest = {id(value) for layer in getattr(model, "newest_layers", ()) for value in layer.weights}
-    older = [value for value in model.weights if id(value) not in newest]
+    later = {
+        id(value)
+        for layer in getattr(model, "layers_without_effect_at_first", ())
+        for value in layer.weights
+    }
+    older = [value for value in model.weights if id(value) not in later]
     shapes = [value.shape for value in part.weights]
     for values in (model.weights, older):
         if shapes == [value.shape for value in values]:
