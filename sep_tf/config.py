@@ -80,8 +80,7 @@ F0_DECODINGS = ("average", "viterbi", "continuous")
 class ModelConfig(_Config):
     """Sizes of the networks of one preset (section 3; DESIGN of the `lite` preset).
 
-    `*_dilations` has one entry a residual convolution of width `*_width`, f0_track_dilations one of
-    the width of the last f0_pitch_channels. Defaults are those of files that lack a field.
+    `*_dilations` has one entry a residual convolution of width `*_width`.
     """
 
     preset: str = "lite"
@@ -107,8 +106,6 @@ class ModelConfig(_Config):
     # The same from 1024-point spectra, which follow fast gestures; none in the paper.
     f0_short_harmonics: tuple[float, ...] = (1, 2, 3, 4, 5, 6, 7)
     f0_pitch_channels: tuple[int, ...] = (12, 16, 16, 8)
-    # Convolutions along time and pitch, after those along pitch; none in the paper.
-    f0_track_dilations: tuple[int, ...] = ()
     f0_width: int = 160
     f0_dilations: tuple[int, ...] = (1, 2, 4, 8, 16, 1, 2, 4, 8, 16)
     # Of F0_DECODINGS; changes no weights.
@@ -137,7 +134,7 @@ _PAPER = ModelConfig(
 )
 
 PRESETS: dict[str, ModelConfig] = {
-    "lite": ModelConfig(f0_track_dilations=(1, 2, 4, 8)),
+    "lite": ModelConfig(),
     "paper": _PAPER,
     # Random weights, for tests of everything around the network.
     "tiny": ModelConfig(
@@ -151,7 +148,6 @@ PRESETS: dict[str, ModelConfig] = {
         f0_harmonics=(1, 2),
         f0_short_harmonics=(1, 2),
         f0_pitch_channels=(4,),
-        f0_track_dilations=(1, 2),
         f0_width=8,
         f0_dilations=(1, 2),
         ss_width=8,

@@ -232,43 +232,6 @@ def test_harmonic_stack_has_no_level():
         np.testing.assert_allclose(np.asarray(b) - np.asarray(a), rise, atol=1e-5)
 
 
-def test_tracks_are_alike_at_every_pitch_and_time():
-    """What is moved by some bins and frames comes out moved by as many."""
-    layer = f0_network.PitchTracks(3, (1, 2))
-    values = np.random.default_rng(0).normal(size=(1, 24, 40, 3)).astype(np.float32)
-    moved = np.roll(values, (4, 7), axis=(1, 2))
-    first, second = np.asarray(layer(values)), np.asarray(layer(moved))
-    # Away from the edges by the context, and by two bins for each convolution.
-    np.testing.assert_allclose(second[:, 7:21, 11:36], first[:, 3:17, 4:29], atol=1e-5)
-    assert layer.context == 3 and np.abs(first - values).max() > 0.1
-
-
-def test_a_network_with_tracks_starts_as_one_without():
-    """So weights of networks that had none go on being trained."""
-    with_tracks = make("f0", TINY)
-    without = make("f0", dataclasses.replace(TINY, f0_track_dilations=()))
-    own = {variable.path.partition("/")[2]: variable for variable in with_tracks.weights}
-    for variable in without.weights:
-        variable.assign(own[variable.path.partition("/")[2]])
-    assert len(own) - len(without.weights) == 2 * len(TINY.f0_track_dilations) + 3
-    values = inputs("f0", 32)
-    expected, found = (harness.flat(caller("f0", m)(values)) for m in (without, with_tracks))
-    harness.assert_same(found, expected, rtol=1e-6, atol=1e-6)
-    with_tracks.tracked.kernel.assign(np.ones((4, 1)))
-    with_tracks.clearest.kernel.assign(np.ones((4, 1)))
-    changed = harness.flat(caller("f0", with_tracks)(values))
-    for name in ("salience", "voicing"):
-        assert np.abs(changed[name] - found[name]).max() > 0.1
-
-
-def test_frames_of_an_f0_with_wide_tracks_depend_on_their_context_only():
-    config = dataclasses.replace(TINY, f0_track_dilations=(1, 4))
-    model = make("f0", config)
-    harness.randomise(model, kernels=0.2)
-    assert model.context == 2 * (5 + 1) > make("f0", TINY).context
-    harness.check_context(caller("f0", model), inputs("f0", 160), model.context, 64, 80)
-
-
 @pytest.mark.parametrize("f0", [110.0, 233.0, 620.0])
 def test_envelope_over_harmonics_finds_voice_and_what_is_between(f0):
     """A voice that falls by 1 dB per 100 Hz over a floor 60 dB below its first harmonic."""

@@ -27,7 +27,7 @@ def tiny(system: str = "sin", preset: str = "tiny"):
         singers = SINGERS if SIGNATURES[system].singers else ()
         model = models.build_system(system, PRESETS[preset], len(singers))
         # With this seed SIN's example is voiced in part.
-        harness.randomise(model, seed=1)
+        harness.randomise(model, seed=3)
         return model, module.model_info(model, PRESETS[preset], system, singers)
 
 

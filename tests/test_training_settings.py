@@ -1,6 +1,5 @@
 """What a training keeps of its settings, what it refuses, and what a preset's flags say."""
 
-import dataclasses
 import json
 import pathlib
 import shutil
@@ -267,20 +266,6 @@ def test_a_stage_starts_from_its_network_in_a_system(run, exported, name, system
     model = make_stage(name, run.model_dir, exported[system]).model
     for found, value in zip(harness.weights(model), harness.weights(expected), strict=True):
         np.testing.assert_array_equal(found, value)
-
-
-def test_f0_starts_from_that_of_a_system_without_tracks(run, tmp_path):
-    """As sin-lite once was: what it says is the same until it is trained."""
-    config = dataclasses.replace(PRESETS["tiny"], f0_track_dilations=())
-    _, info = module.assemble(run.model_dir, "tiny", "sin")
-    older, path = models.build_system("sin", config, 0), tmp_path / "older.weights.h5"
-    harness.randomise(older.f0)
-    module.save_weights(older, dataclasses.replace(info, model=config.to_dict()), path)
-    model, batch = make_stage("f0", run.model_dir, path).model, harness.batch(1)
-    inputs = {name: batch[name] for name in model.spectrograms}
-    harness.assert_same(
-        harness.flat(model(inputs)), harness.flat(older.f0(inputs)), rtol=1e-5, atol=1e-5
-    )
 
 
 def test_the_frozen_encoder_comes_with_sin_but_not_f0(run, exported, tmp_path):

@@ -79,43 +79,6 @@ class HarmonicSpectrum(layers.Layer):
         return ops.stack(stack, axis=-1), spectrum, level * 0.5
 
 
-class PitchTracks(layers.Layer):
-    """Residual convolutions along time and pitch, alike at every pitch: [B, T, pitches, C].
-
-    They follow a voice from frame to frame at the resolution of the salience bins, which the
-    projection to the narrow hidden layer loses.
-    """
-
-    def __init__(self, channels: int, dilations: tuple[int, ...], **kwargs):
-        super().__init__(dtype="float32", **kwargs)
-        self.channels, self.dilations = channels, tuple(dilations)
-        self.convolutions = [
-            layers.Conv2D(
-                channels,
-                (3, 5),
-                padding="same",
-                dilation_rate=(dilation, 1),
-                activation="relu",
-                name=f"conv_{i}",
-            )
-            for i, dilation in enumerate(self.dilations)
-        ]
-
-    @property
-    def context(self) -> int:
-        """Frames on each side that an output frame depends on."""
-        return sum(self.dilations)
-
-    def build(self, input_shape):
-        for convolution in self.convolutions:
-            convolution.build(input_shape)
-
-    def call(self, x):
-        for convolution in self.convolutions:
-            x = ops.add(x, convolution(x))
-        return x
-
-
 class F0(keras.Model):
     """Spectrograms by name, `magnitude_4096` [B, T, 2049] -> dictionary of heads, T even.
 
@@ -146,18 +109,6 @@ class F0(keras.Model):
             for i, channels in enumerate(config.f0_pitch_channels)
         ]
         self.local = layers.Dense(1, dtype="float32", name="local")
-        self.tracks = None
-        if config.f0_track_dilations:
-            self.tracks = PitchTracks(
-                config.f0_pitch_channels[-1], config.f0_track_dilations, name="tracks"
-            )
-            # Zeros: a network that had none starts as it was.
-            self.tracked = layers.Dense(
-                1, kernel_initializer="zeros", dtype="float32", name="track_salience"
-            )
-            self.clearest = layers.Dense(
-                1, kernel_initializer="zeros", use_bias=False, dtype="float32", name="track_voicing"
-            )
         self.timbre = layers.Dense(config.f0_width // 4, activation="relu", name="timbre")
         self.project = layers.Dense(config.f0_width, name="project")
         self.stack = blocks.ResidualStack(
@@ -170,13 +121,7 @@ class F0(keras.Model):
     @property
     def context(self) -> int:
         """Frames on each side that an output frame depends on."""
-        tracks = self.tracks.context if self.tracks else 0
-        return STRIDE * (max(self.stack.context, tracks) + 1)
-
-    @property
-    def layers_without_effect_at_first(self) -> tuple[layers.Layer, ...]:
-        """Layers that change nothing until they are trained; networks of before lack them."""
-        return (self.tracks, self.tracked, self.clearest) if self.tracks else ()
+        return STRIDE * (self.stack.context + 1)
 
     @property
     def spectrograms(self) -> tuple[str, ...]:
@@ -198,17 +143,12 @@ class F0(keras.Model):
         flat = ops.reshape(stack, (-1, ops.shape(stack)[1], stack.shape[2] * stack.shape[3]))
         known = ops.concatenate([flat, self.timbre(spectrum), level], axis=-1)
         hidden = self.stack(ops.relu(self.project(known)), training=training)
-        voicing = self.voicing(hidden)
-        if self.tracks:
-            tracks = self.tracks(stack)
-            local += ops.squeeze(self.tracked(tracks), axis=-1)
-            voicing += self.clearest(ops.max(tracks, axis=2))
         salience = upsample(local + self.salience(hidden))
         low, high = FIRST_BIN, pitch.N_BINS - LAST_BIN
         return {
             "salience": ops.pad(salience, [[0, 0], [0, 0], [low, high]], constant_values=LOW_LOGIT),
             "f0_normalised": upsample(self.continuous(hidden))[:, :, 0],
-            "voicing": upsample(voicing)[:, :, 0],
+            "voicing": upsample(self.voicing(hidden))[:, :, 0],
         }
 
 

@@ -14,8 +14,6 @@ if TYPE_CHECKING:
 def from_system(model: Any, stage: str, path: Path, info: "DataInfo") -> bool:
     """Gives `model` the weights of the stage's network in an exported system.
 
-    Layers without effect at first keep their values where the system's network lacks them.
-
     Args:
       model: the stage's network.
       stage: its name.
@@ -40,18 +38,8 @@ def from_system(model: Any, stage: str, path: Path, info: "DataInfo") -> bool:
     if stage == made.system and made.singers not in ((), info.singers):
         others = settings.other_singers(made.singers, info.singers)
         raise ModelError(f"{path} was trained on other singers ({others})")
-    # Of an earlier network's: all but layers that it lacks and that start without effect.
-    later = {
-        id(value)
-        for layer in getattr(model, "layers_without_effect_at_first", ())
-        for value in layer.weights
-    }
-    older = [value for value in model.weights if id(value) not in later]
-    shapes = [value.shape for value in part.weights]
-    for values in (model.weights, older):
-        if shapes == [value.shape for value in values]:
-            for value, start in zip(values, part.weights, strict=True):
-                value.assign(start)
-            return True
-    preset = made.model.get("preset")
-    raise ModelError(f"{path} was trained with another preset ({preset})")
+    if [value.shape for value in part.weights] != [value.shape for value in model.weights]:
+        preset = made.model.get("preset")
+        raise ModelError(f"{path} was trained with another preset ({preset})")
+    model.set_weights(part.get_weights())
+    return True
