@@ -4,6 +4,7 @@ sep-tf export --model_dir=runs/lite --output=sin-lite --quantise=float16
 sep-tf export --weights=sin-lite --format=saved_model --output=models/sin-lite
 """
 
+import dataclasses
 import sys
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from absl import flags
 
 from export import formats
 from sep_tf import audio_io, cli
-from sep_tf.config import F0_DECODINGS, PRESETS, AudioConfig
+from sep_tf.config import F0_DECODINGS, PRESETS, AudioConfig, ExtractConfig
 from sep_tf.runtimes.signatures import SIGNATURES
 
 PROGRAM = cli.Program(
@@ -59,6 +60,15 @@ flags.DEFINE_multi_string(
     flag_values=FLAGS,
 )  # fmt: skip
 flags.DEFINE_integer(
+    "chunk_frames",
+    None,
+    "Frames of 5 ms that the network runs on at once, beside its context on both sides; "
+    f"{ExtractConfig().chunk_frames} by default. With more, a second of sound costs less time and "
+    "more memory; live, the voice comes as much later.",
+    lower_bound=16,
+    flag_values=FLAGS,
+)
+flags.DEFINE_integer(
     "model_version", None, "Of the SavedModel; one more than the highest there is by default.",
     lower_bound=1, flag_values=FLAGS,
 )  # fmt: skip
@@ -93,6 +103,12 @@ def main(args: list[str]) -> int:
         raise cli.UsageError(f"folder {output.parent} does not exist")
     cli.import_tensorflow()
     model, info = _network()
+    if FLAGS.chunk_frames:
+        if FLAGS.chunk_frames % info.alignment:
+            raise cli.UsageError(
+                f"--chunk_frames={FLAGS.chunk_frames} is no multiple of {info.alignment}"
+            )
+        info = dataclasses.replace(info, chunk_frames=FLAGS.chunk_frames)
     options = {name: FLAGS[name].value for name in ("quantise", "calibration", "model_version")}
     trained = bool(FLAGS.model_dir)
     job = formats.Job(model, info, output, music, trained, options, PROGRAM.note)

@@ -8,7 +8,7 @@ import pytest
 
 from export import __main__ as program
 from export import module, tflite, verify
-from sep_tf import metrics, models, runtimes, spectrogram
+from sep_tf import Separator, metrics, models, runtimes, spectrogram
 from sep_tf.config import PRESETS, ExtractConfig
 from sep_tf.errors import ModelError
 from sep_tf.training import stages
@@ -192,6 +192,24 @@ def test_stages_that_are_missing_or_of_another_preset(run, tmp_path, capsys):
     line = harness.one_line_error(program.run, argv[:1], capsys)
     assert "--output" in line
     assert list(tmp_path.iterdir()) == []
+
+
+def test_chunks_of_another_length_give_the_same_voice(run, tmp_path, capsys):
+    """Of one that a song is cut by many times, and one that holds it all."""
+    chosen = {32: tmp_path / "short", 256: tmp_path / "long"}
+    for frames, output in chosen.items():
+        argv = export(run.model_dir, output, chunk_frames=frames)
+        assert program.run([*argv, "--noverify"]) == 0
+        assert runtimes.load(f"{output}.tflite").info.chunk_frames == frames
+    sound = harness.sung(1.1, 220.0) + harness.band(1.1, 1)
+    paths = [f"{output}.tflite" for output in chosen.values()]
+    short, long = (Separator.from_pretrained(path).analyse(sound, harness.RATE) for path in paths)
+    for name in ("envelope", "aperiodicity", "f0"):
+        a, b = getattr(short, name), getattr(long, name)
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-3, err_msg=name)
+    argv = export(run.model_dir, tmp_path / "odd", chunk_frames=100)
+    line = harness.one_line_error(program.run, argv, capsys)
+    assert "--chunk_frames=100 is no multiple of 16" in line
 
 
 def test_unknown_quantisation(run):

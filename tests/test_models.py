@@ -8,8 +8,8 @@ import pytest
 
 from sep_tf import models, pitch, spectrogram
 from sep_tf.config import PRESETS, ConfigError, ModelConfig
+from sep_tf.models import blocks, f0_decoding
 from sep_tf.models import f0 as f0_network
-from sep_tf.models import f0_decoding
 from sep_tf.models.harmonic_envelope import HarmonicEnvelope
 from tests import harness
 
@@ -89,6 +89,12 @@ def context_of(name: str, model) -> int:
     if name == "autovc":  # as SIN: code and decoder behind each other
         return model.encoder.context + TINY.code_hop + model.decoder.context
     return model.context
+
+
+@pytest.mark.parametrize("shape", [(2, 6), (2, 6, 5)])
+def test_every_second_frame(shape):
+    x = np.random.default_rng(0).normal(size=shape).astype(np.float32)
+    np.testing.assert_array_equal(blocks.every_second(x), x[:, ::2])
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -219,7 +225,7 @@ def test_harmonics_of_a_tone_add_up_in_its_bin(f0):
     tone = sum(np.sin(2 * np.pi * k * f0 * t + k) / k for k in range(1, 9))
     magnitude = spectrogram.magnitude(0.1 * tone, 4096)[None, 80:120]
     stack, _, _ = f0_network.HarmonicSpectrum((1, 2, 3, 4, 5, 6, 7))(magnitude)
-    best = np.asarray(stack).sum(axis=-1).argmax(axis=-1) + f0_network.FIRST_BIN
+    best = np.asarray(stack).sum(axis=2).argmax(axis=-1) + f0_network.FIRST_BIN
     error = best - pitch.hz_to_cents(f0) / pitch.BIN_CENTS
     assert np.abs(error).max() <= 1.5
 
@@ -278,7 +284,7 @@ def test_octaves_of_the_filters_are_the_whole_matrix(fft_length):
     filters = f0_network.log_frequency_filters(fft_length)
     whole = np.log(np.maximum(magnitude[:, :, : len(filters)] @ filters, layer.floor))
     np.testing.assert_allclose(2.0 * np.asarray(spectrum + level), whole, atol=1e-4)
-    assert stack.shape == (1, 4, f0_network.LAST_BIN - f0_network.FIRST_BIN, 1)
+    assert stack.shape == (1, 4, 1, f0_network.LAST_BIN - f0_network.FIRST_BIN)
 
 
 @pytest.mark.parametrize("sharpness", [0.1, 3.0, 40.0])

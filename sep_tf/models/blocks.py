@@ -150,6 +150,17 @@ class FeatureNormaliser(layers.Layer):
         return values * self.std + self.mean
 
 
+def every_second(x):
+    """Frames 0, 2, 4 ... of [B, T] or [B, T, K], T even: [B, T / 2] or [B, T / 2, K].
+
+    The first half of pairs of frames: LiteRT's slices with a step cost three times as much.
+    """
+    if x.ndim == 2:
+        return x[:, ::2]
+    size = x.shape[2]
+    return ops.reshape(x, (-1, ops.shape(x)[1] // 2, 2 * size))[:, :, :size]
+
+
 def repeat_code(code, hop: int):
     """Codes [B, T / hop, size] to frame rate [B, T, size]."""
     return ops.repeat(code, hop, axis=1)

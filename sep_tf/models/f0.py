@@ -56,7 +56,7 @@ def _octaves(filters: np.ndarray) -> Iterator[tuple[slice, np.ndarray]]:
 class HarmonicSpectrum(layers.Layer):
     """Magnitude [B, T, bins] on a logarithmic frequency axis, harmonics stacked.
 
-    Returns the stack [B, T, pitches, harmonics], the spectrum [B, T, 540] and the level [B, T, 1].
+    Returns the stack [B, T, harmonics, pitches], the spectrum [B, T, 540] and the level [B, T, 1].
     Stack and spectrum have each frame's mean log magnitude taken out; `level` carries it.
     """
 
@@ -76,7 +76,7 @@ class HarmonicSpectrum(layers.Layer):
         for harmonic in self.harmonics:
             shift = BINS_PER_OCTAVE + round(BINS_PER_OCTAVE * math.log2(harmonic))
             stack.append(spectrum[:, :, FIRST_BIN + shift : LAST_BIN + shift])
-        return ops.stack(stack, axis=-1), spectrum, level * 0.5
+        return ops.stack(stack, axis=2), spectrum, level * 0.5
 
 
 class F0(keras.Model):
@@ -129,14 +129,17 @@ class F0(keras.Model):
         return ("magnitude_4096", "magnitude") if self.short_harmonic else ("magnitude_4096",)
 
     def call(self, inputs, training=False):
-        strided = {name: inputs[name][:, ::STRIDE] for name in self.spectrograms}
+        strided = {name: blocks.every_second(inputs[name]) for name in self.spectrograms}
         return self.heads(strided, training=training)
 
     def heads(self, inputs, training=False):
         """The same from every second frame, [B, T / 2, bins]: training computes no others."""
         stack, spectrum, level = self.harmonic(inputs["magnitude_4096"])
         if self.short_harmonic:
-            stack = ops.concatenate([stack, self.short_harmonic(inputs["magnitude"])[0]], axis=-1)
+            stack = ops.concatenate([stack, self.short_harmonic(inputs["magnitude"])[0]], axis=2)
+        # Whole rows are put together before they become channels: LiteRT copies value by value
+        # where axes are stacked last, which took as long as the convolutions.
+        stack = ops.transpose(stack, (0, 1, 3, 2))
         for convolution in self.over_pitch:
             stack = convolution(stack)
         local = ops.squeeze(self.local(stack), axis=-1)
