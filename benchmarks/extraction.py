@@ -80,7 +80,7 @@ def stages(song: pathlib.Path, model: str) -> dict[str, float]:
         voices.append(found[chunk.keep])
     with Timing() as timing:
         for voice in voices:
-            world.decode(voice)
+            world.decode(voice, fft_length=AUDIO.synthesis_fft_length)
     spent["decoding of features"] = timing.cpu
     synthesiser, parts = world.Synthesiser(), []
     with Timing() as timing:

@@ -103,9 +103,14 @@ def silence_features(n_frames: int, config: AudioConfig = AUDIO) -> VocoderFeatu
 
 
 def decode(
-    features: VocoderFeatures, config: AudioConfig = AUDIO
+    features: VocoderFeatures, config: AudioConfig = AUDIO, fft_length: int | None = None
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """WORLD's parameters, every clamp applied: whatever a network says, synthesis is finite.
+
+    Args:
+      features: of a voice.
+      config: signal constants.
+      fft_length: of the spectra, [T, fft_length // 2 + 1]; None for that of analysis.
 
     Returns:
       f0 float64 [T] (0 or 50..1100 Hz), power envelope [T, bins], aperiodicity [T, bins] in 0..1.
@@ -114,7 +119,8 @@ def decode(
     coded = np.nan_to_num(np.asarray(features.envelope, np.float64), posinf=0.0, neginf=-100.0)
     # c0 is the mean log power: far beyond full scale and far below the floor, what exp() survives.
     coded[:, 0] = np.clip(coded[:, 0], -100.0, 20.0)
-    envelope_basis, offset, aperiodicity_basis = _bases(config)
+    bases = _bases(config, fft_length or config.world_fft_length)
+    envelope_basis, offset, aperiodicity_basis = bases
     with np.errstate(over="ignore"):
         envelope = _product(coded, envelope_basis)
         np.exp(envelope, out=envelope)
@@ -143,14 +149,14 @@ def _product(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 
 @functools.lru_cache
-def _bases(config: AudioConfig) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _bases(config: AudioConfig, fft_length: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """WORLD's decoding as matrices: what it decodes is linear, but for the logarithm.
 
     Returns:
       [60, bins], log power of the coded envelope; [bins] and [4, bins], log aperiodicity of bands
       in dB.
     """
-    size = (config.sample_rate, config.world_fft_length)
+    size = (config.sample_rate, fft_length)
     envelope = pyworld.decode_spectral_envelope(np.eye(config.envelope_size), *size)
     # Far from 0 dB, near which WORLD takes a frame as wholly aperiodic.
     bands = np.full((1 + config.aperiodicity_size, config.aperiodicity_size), -40.0)
@@ -312,7 +318,7 @@ class _Segment(NamedTuple):
 
 def _render(features: VocoderFeatures, to_the_end: bool, config: AudioConfig) -> np.ndarray:
     """All of a segment's audio, float32."""
-    f0, envelope, aperiodicity = decode(features, config)
+    f0, envelope, aperiodicity = decode(features, config, config.synthesis_fft_length)
     # At the power floor throughout there is nothing to hear; WORLD would add faint noise.
     if envelope.max() <= 2.0 * config.power_floor and not f0.any():
         return np.zeros(len(features) * config.hop_length, np.float32)

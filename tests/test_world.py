@@ -265,7 +265,8 @@ def stream(features: VocoderFeatures, sizes: list[int]) -> np.ndarray:
 
 
 def in_one_call(features: VocoderFeatures) -> np.ndarray:
-    return pyworld.synthesize(*world.decode(features), RATE, 5.0)[: len(features) * HOP]
+    parameters = world.decode(features, fft_length=world.AUDIO.synthesis_fft_length)
+    return pyworld.synthesize(*parameters, RATE, 5.0)[: len(features) * HOP]
 
 
 def assert_same_sound(found: np.ndarray, expected: np.ndarray, level: float, shape: float) -> None:
