@@ -17,7 +17,7 @@ from absl import flags
 
 from benchmarks import commands
 from benchmarks.timing import Timing
-from sep_tf import audio_io, audio_write, cli, framing, runtimes, world
+from sep_tf import audio_io, audio_write, cli, framing, runtimes, synthesis, world
 from sep_tf.config import AudioConfig
 from sep_tf.runtimes import chunks
 
@@ -80,7 +80,7 @@ def stages(song: pathlib.Path, model: str) -> dict[str, float]:
         voices.append(found[chunk.keep])
     with Timing() as timing:
         for voice in voices:
-            world.decode(voice, fft_length=AUDIO.synthesis_fft_length)
+            world.decode(voice, fft_length=synthesis.FFT_LENGTH)
     spent["decoding of features"] = timing.cpu
     synthesiser, parts = world.Synthesiser(), []
     with Timing() as timing:

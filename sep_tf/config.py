@@ -42,9 +42,6 @@ class AudioConfig(_Config):
     fft_length: int = 1024
     f0_fft_length: int = 4096
     world_fft_length: int = 2048
-    # Of synthesis, most of whose work it is: 32 ms hold a pulse's response, and the 20 ms between
-    # pulses at `f0_floor`. Analysis needs three periods at its own floor of 71 Hz.
-    synthesis_fft_length: int = 1024
     f0_floor: float = 50.0
     f0_ceil: float = 1100.0
     envelope_size: int = 60

@@ -24,6 +24,9 @@ with warnings.catch_warnings():
     import pyworld
 
 AUDIO = AudioConfig()
+# Of WORLD's transforms in synthesis, which are most of its work: half of analysis', which needs
+# three periods of the lowest voice. A pulse has the 16 ms after it.
+FFT_LENGTH = 1024
 MAX_SEGMENT_SECONDS = 20.0
 
 # Segments end after about so long where somebody pauses: what is decoded at once stays small.
@@ -110,7 +113,8 @@ def decode(
     Args:
       features: of a voice.
       config: signal constants.
-      fft_length: of the spectra, [T, fft_length // 2 + 1]; None for that of analysis.
+      fft_length: of the spectra, [T, fft_length // 2 + 1], `world_fft_length` over a power of two;
+        None for itself.
 
     Returns:
       f0 float64 [T] (0 or 50..1100 Hz), power envelope [T, bins], aperiodicity [T, bins] in 0..1.
@@ -119,8 +123,11 @@ def decode(
     coded = np.nan_to_num(np.asarray(features.envelope, np.float64), posinf=0.0, neginf=-100.0)
     # c0 is the mean log power: far beyond full scale and far below the floor, what exp() survives.
     coded[:, 0] = np.clip(coded[:, 0], -100.0, 20.0)
-    bases = _bases(config, fft_length or config.world_fft_length)
-    envelope_basis, offset, aperiodicity_basis = bases
+    # The same spectra at fewer frequencies: WORLD's own codec shifts them at another length.
+    step = config.world_fft_length // (fft_length or config.world_fft_length)
+    envelope_basis, offset, aperiodicity_basis = (
+        np.ascontiguousarray(part[..., ::step]) for part in _bases(config)
+    )
     with np.errstate(over="ignore"):
         envelope = _product(coded, envelope_basis)
         np.exp(envelope, out=envelope)
@@ -149,14 +156,14 @@ def _product(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 
 @functools.lru_cache
-def _bases(config: AudioConfig, fft_length: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _bases(config: AudioConfig) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """WORLD's decoding as matrices: what it decodes is linear, but for the logarithm.
 
     Returns:
       [60, bins], log power of the coded envelope; [bins] and [4, bins], log aperiodicity of bands
       in dB.
     """
-    size = (config.sample_rate, fft_length)
+    size = (config.sample_rate, config.world_fft_length)
     envelope = pyworld.decode_spectral_envelope(np.eye(config.envelope_size), *size)
     # Far from 0 dB, near which WORLD takes a frame as wholly aperiodic.
     bands = np.full((1 + config.aperiodicity_size, config.aperiodicity_size), -40.0)
@@ -318,7 +325,7 @@ class _Segment(NamedTuple):
 
 def _render(features: VocoderFeatures, to_the_end: bool, config: AudioConfig) -> np.ndarray:
     """All of a segment's audio, float32."""
-    f0, envelope, aperiodicity = decode(features, config, config.synthesis_fft_length)
+    f0, envelope, aperiodicity = decode(features, config, FFT_LENGTH)
     # At the power floor throughout there is nothing to hear; WORLD would add faint noise.
     if envelope.max() <= 2.0 * config.power_floor and not f0.any():
         return np.zeros(len(features) * config.hop_length, np.float32)

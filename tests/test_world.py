@@ -265,7 +265,7 @@ def stream(features: VocoderFeatures, sizes: list[int]) -> np.ndarray:
 
 
 def in_one_call(features: VocoderFeatures) -> np.ndarray:
-    parameters = world.decode(features, fft_length=world.AUDIO.synthesis_fft_length)
+    parameters = world.decode(features, fft_length=synthesis.FFT_LENGTH)
     return pyworld.synthesize(*parameters, RATE, 5.0)[: len(features) * HOP]
 
 

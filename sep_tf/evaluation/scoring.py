@@ -21,7 +21,7 @@ from sep_tf.evaluation.systems import Estimate, System
 from sep_tf.metrics import Analysis
 
 # Changed whenever a figure would change for the same audio.
-VERSION = "evaluation-2"
+VERSION = "evaluation-3"
 AUDIO_SUFFIX = ".flac"
 # Clips of one song share a gain, so that they can be compared; a louder mixture is brought here.
 _PEAK = 0.7

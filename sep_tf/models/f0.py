@@ -137,8 +137,8 @@ class F0(keras.Model):
         stack, spectrum, level = self.harmonic(inputs["magnitude_4096"])
         if self.short_harmonic:
             stack = ops.concatenate([stack, self.short_harmonic(inputs["magnitude"])[0]], axis=2)
-        # Whole rows are put together before they become channels: LiteRT copies value by value
-        # where axes are stacked last, which took as long as the convolutions.
+        # Whole rows are put together before they become channels: where axes are stacked last,
+        # LiteRT copies value by value.
         stack = ops.transpose(stack, (0, 1, 3, 2))
         for convolution in self.over_pitch:
             stack = convolution(stack)
