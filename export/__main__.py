@@ -62,10 +62,12 @@ flags.DEFINE_multi_string(
 flags.DEFINE_integer(
     "chunk_frames",
     None,
-    "Frames of 5 ms that the network runs on at once, beside its context on both sides; "
-    f"{ExtractConfig().chunk_frames} by default. With more, a second of sound costs less time and "
-    "more memory; live, the voice comes as much later.",
+    "Frames of 5 ms that the network runs on at once, beside its context on both sides: a multiple "
+    f"of 16, of 64 for unet; {ExtractConfig().chunk_frames} by default. With more, a second of "
+    "sound costs less time and more memory; live, the voice comes as much later.",
+    # What a request to a server can hold, with its context.
     lower_bound=16,
+    upper_bound=4096,
     flag_values=FLAGS,
 )
 flags.DEFINE_integer(
