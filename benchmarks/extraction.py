@@ -80,7 +80,7 @@ def stages(song: pathlib.Path, model: str) -> dict[str, float]:
         voices.append(found[chunk.keep])
     with Timing() as timing:
         for voice in voices:
-            world.decode(voice, fft_length=synthesis.FFT_LENGTH)
+            world.decode(voice, step=synthesis.SPECTRUM_STEP)
     spent["decoding of features"] = timing.cpu
     synthesiser, parts = world.Synthesiser(), []
     with Timing() as timing:

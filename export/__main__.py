@@ -65,9 +65,9 @@ flags.DEFINE_integer(
     "Frames of 5 ms that the network runs on at once, beside its context on both sides: a multiple "
     f"of 16, of 64 for unet; {ExtractConfig().chunk_frames} by default. With more, a second of "
     "sound costs less time and more memory; live, the voice comes as much later.",
-    # What a request to a server can hold, with its context.
+    # Four at once are what a server warms up with.
     lower_bound=16,
-    upper_bound=4096,
+    upper_bound=2048,
     flag_values=FLAGS,
 )
 flags.DEFINE_integer(

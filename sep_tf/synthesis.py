@@ -24,9 +24,11 @@ with warnings.catch_warnings():
     import pyworld
 
 AUDIO = AudioConfig()
-# Of WORLD's transforms in synthesis, which are most of its work: half of analysis', which needs
-# three periods of the lowest voice. A pulse has the 16 ms after it.
-FFT_LENGTH = 1024
+# Synthesis takes every so manyth frequency of analysis, whose transforms have three periods of the
+# lowest voice: shorter transforms are most of its work. The 16 ms after a pulse then have to hold
+# its response and a period's noise: voices with longer periods take all frequencies.
+SPECTRUM_STEP = 2
+_LONGEST_PERIOD = 0.012
 MAX_SEGMENT_SECONDS = 20.0
 
 # Segments end after about so long where somebody pauses: what is decoded at once stays small.
@@ -106,15 +108,14 @@ def silence_features(n_frames: int, config: AudioConfig = AUDIO) -> VocoderFeatu
 
 
 def decode(
-    features: VocoderFeatures, config: AudioConfig = AUDIO, fft_length: int | None = None
+    features: VocoderFeatures, config: AudioConfig = AUDIO, step: int = 1
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """WORLD's parameters, every clamp applied: whatever a network says, synthesis is finite.
 
     Args:
       features: of a voice.
       config: signal constants.
-      fft_length: of the spectra, [T, fft_length // 2 + 1], `world_fft_length` over a power of two;
-        None for itself.
+      step: every so manyth frequency of analysis, a power of two: [T, 1 + 1024 / step].
 
     Returns:
       f0 float64 [T] (0 or 50..1100 Hz), power envelope [T, bins], aperiodicity [T, bins] in 0..1.
@@ -123,8 +124,7 @@ def decode(
     coded = np.nan_to_num(np.asarray(features.envelope, np.float64), posinf=0.0, neginf=-100.0)
     # c0 is the mean log power: far beyond full scale and far below the floor, what exp() survives.
     coded[:, 0] = np.clip(coded[:, 0], -100.0, 20.0)
-    # The same spectra at fewer frequencies: WORLD's own codec shifts them at another length.
-    step = config.world_fft_length // (fft_length or config.world_fft_length)
+    # WORLD's own codec shifts spectra on the frequency axis at another length.
     envelope_basis, offset, aperiodicity_basis = (
         np.ascontiguousarray(part[..., ::step]) for part in _bases(config)
     )
@@ -325,7 +325,9 @@ class _Segment(NamedTuple):
 
 def _render(features: VocoderFeatures, to_the_end: bool, config: AudioConfig) -> np.ndarray:
     """All of a segment's audio, float32."""
-    f0, envelope, aperiodicity = decode(features, config, FFT_LENGTH)
+    f0 = _sung_f0(features, config)
+    step = 1 if (f0[f0 > 0] < 1.0 / _LONGEST_PERIOD).any() else SPECTRUM_STEP
+    f0, envelope, aperiodicity = decode(features, config, step)
     # At the power floor throughout there is nothing to hear; WORLD would add faint noise.
     if envelope.max() <= 2.0 * config.power_floor and not f0.any():
         return np.zeros(len(features) * config.hop_length, np.float32)

@@ -265,7 +265,7 @@ def stream(features: VocoderFeatures, sizes: list[int]) -> np.ndarray:
 
 
 def in_one_call(features: VocoderFeatures) -> np.ndarray:
-    parameters = world.decode(features, fft_length=synthesis.FFT_LENGTH)
+    parameters = world.decode(features, step=synthesis.SPECTRUM_STEP)
     return pyworld.synthesize(*parameters, RATE, 5.0)[: len(features) * HOP]
 
 
