@@ -124,10 +124,7 @@ def decode(
     coded = np.nan_to_num(np.asarray(features.envelope, np.float64), posinf=0.0, neginf=-100.0)
     # c0 is the mean log power: far beyond full scale and far below the floor, what exp() survives.
     coded[:, 0] = np.clip(coded[:, 0], -100.0, 20.0)
-    # WORLD's own codec shifts spectra on the frequency axis at another length.
-    envelope_basis, offset, aperiodicity_basis = (
-        np.ascontiguousarray(part[..., ::step]) for part in _bases(config)
-    )
+    envelope_basis, offset, aperiodicity_basis = _bases(config, step)
     with np.errstate(over="ignore"):
         envelope = _product(coded, envelope_basis)
         np.exp(envelope, out=envelope)
@@ -156,8 +153,10 @@ def _product(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 
 @functools.lru_cache
-def _bases(config: AudioConfig) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _bases(config: AudioConfig, step: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """WORLD's decoding as matrices: what it decodes is linear, but for the logarithm.
+
+    Of every `step`-th frequency: at another length its codec would shift the spectra.
 
     Returns:
       [60, bins], log power of the coded envelope; [bins] and [4, bins], log aperiodicity of bands
@@ -170,7 +169,11 @@ def _bases(config: AudioConfig) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     bands[1:] -= 10.0 * np.eye(config.aperiodicity_size)
     decoded = np.log(pyworld.decode_aperiodicity(bands, *size))
     basis = (decoded[:1] - decoded[1:]) / 10.0
-    return np.log(envelope), decoded[0] + 40.0 * basis.sum(axis=0), basis
+    whole = np.log(envelope), decoded[0] + 40.0 * basis.sum(axis=0), basis
+    envelope_basis, offset, aperiodicity_basis = (
+        np.ascontiguousarray(part[..., ::step]) for part in whole
+    )
+    return envelope_basis, offset, aperiodicity_basis
 
 
 def _sung_f0(features: VocoderFeatures, config: AudioConfig) -> np.ndarray:

@@ -91,8 +91,9 @@ def context_of(name: str, model) -> int:
     return model.context
 
 
-def test_every_second_frame():
-    x = np.random.default_rng(0).normal(size=(2, 6, 5)).astype(np.float32)
+@pytest.mark.parametrize("shape", [(2, 6), (2, 6, 5)])
+def test_every_second_frame(shape):
+    x = np.random.default_rng(0).normal(size=shape).astype(np.float32)
     np.testing.assert_array_equal(blocks.every_second(x), x[:, ::2])
 
 

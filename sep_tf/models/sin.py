@@ -58,8 +58,7 @@ class SIN(keras.Model):
     def call(self, inputs, training=False):
         magnitude, pitched = inputs["magnitude"], None
         if self.harmonic_envelope:
-            pitched = {name: inputs[name][:, ::2] for name in ("f0", "voicing")}
-            pitched["magnitude_4096"] = blocks.every_second(inputs["magnitude_4096"])
+            pitched = {name: blocks.every_second(inputs[name]) for name in self.PITCHED}
         code = self.encoder(magnitude, training=False)
         _, after = self.decode(code, magnitude, pitched, training=training)
         return self.normaliser.denormalise(after)
