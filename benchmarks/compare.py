@@ -26,7 +26,6 @@ from benchmarks.peers import PEERS
 from sep_tf import cli
 
 WEIGHTS = ROOT / "sep_tf" / "presets" / "sin-lite.weights.h5"
-RATE = 44_100
 # What is installed for a row, beyond Python.
 CORE = ("sep_tf",)
 TENSORFLOW = ("sep_tf", "tensorflow", "keras", "h5py")

@@ -1,1 +1,1 @@
-"""Trained networks for other runtimes: TensorFlow Lite and Keras weight files."""
+"""Trained networks for other runtimes: TensorFlow Lite, SavedModel and Keras weight files."""

@@ -11,7 +11,7 @@ from pathlib import Path
 from absl import flags
 
 from export import formats
-from sep_tf import audio_io, cli
+from sep_tf import audio_io, cli, runtimes
 from sep_tf.config import F0_DECODINGS, PRESETS, AudioConfig, ExtractConfig
 from sep_tf.runtimes.signatures import SIGNATURES
 
@@ -89,8 +89,7 @@ def main(args: list[str]) -> int:
     PROGRAM.require(args, "output")
     if bool(FLAGS.model_dir) == bool(FLAGS.weights):
         raise cli.UsageError("give either --model_dir or --weights")
-    if FLAGS.quantise == "int8" and FLAGS.format == "tflite" and not FLAGS.calibration:
-        raise cli.UsageError("--quantise=int8 needs --calibration=FOLDER, songs to calibrate on")
+    _check_flags()
     music = None
     if FLAGS.verify:
         if not Path(FLAGS.verify_audio).is_file():
@@ -118,13 +117,31 @@ def main(args: list[str]) -> int:
     return 0
 
 
+def _check_flags() -> None:
+    """Raises UsageError for flags that contradict each other, ModelError for unknown weights."""
+    if FLAGS.weights:
+        runtimes.find(FLAGS.weights, "keras")
+        for name in ("preset", "system", "data_dir", "f0_decoding"):
+            if FLAGS[name].present:
+                raise cli.UsageError(f"--{name} is for --model_dir: --weights have theirs")
+    for name in ("quantise", "calibration", "chunk_frames"):
+        if FLAGS.format != "tflite" and FLAGS[name].present:
+            raise cli.UsageError(f"--{name} is for --format=tflite, not for {FLAGS.format}")
+    if FLAGS.format == "tflite" and FLAGS["model_version"].present:
+        raise cli.UsageError("--model_version is of a SavedModel, not of a .tflite")
+    if FLAGS.format == "tflite" and (FLAGS.quantise == "int8") != bool(FLAGS.calibration):
+        raise cli.UsageError(
+            "--quantise=int8 needs --calibration=FOLDER, songs to calibrate on"
+            if FLAGS.quantise == "int8"
+            else f"--calibration is for --quantise=int8, not for {FLAGS.quantise}"
+        )
+
+
 def _network() -> tuple:
     """The model and its ModelInfo that the flags name."""
     from export import module
 
     if FLAGS.weights:
-        if FLAGS["f0_decoding"].present:
-            raise cli.UsageError("--f0_decoding is for --model_dir: --weights have theirs")
         return module.from_weights(FLAGS.weights)
     data_dir = Path(FLAGS.data_dir) if FLAGS.data_dir else None
     return module.assemble(

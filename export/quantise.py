@@ -53,7 +53,7 @@ def run(content: bytes, how: str, phrases: list[dict[str, np.ndarray]]) -> bytes
       phrases: inputs of chunks, for int8.
 
     Raises:
-      ModelError: the process failed or crashed.
+      ModelError: the process failed, crashed or took too long.
     """
     with tempfile.TemporaryDirectory() as folder:
         given, made, data = (Path(folder, name) for name in ("a.tflite", "b.tflite", "phrases.npz"))
@@ -61,7 +61,10 @@ def run(content: bytes, how: str, phrases: list[dict[str, np.ndarray]]) -> bytes
         flat = {f"{i}/{k}": v for i, phrase in enumerate(phrases) for k, v in phrase.items()}
         np.savez(data, **flat)
         command: list[Any] = [sys.executable, "-m", "export.quantise", given, made, how, data]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=_TIMEOUT)
+        try:
+            done = subprocess.run(command, capture_output=True, text=True, timeout=_TIMEOUT)
+        except subprocess.TimeoutExpired as error:
+            raise ModelError(f"quantisation to {how} was ended after {_TIMEOUT} s") from error
         if done.returncode or not made.is_file():
             lines = done.stderr.strip().splitlines() or ["no message"]
             what = f"signal {-done.returncode}" if done.returncode < 0 else lines[-1]

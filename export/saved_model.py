@@ -83,7 +83,7 @@ def run_in_fresh_process(
     """Outputs that `saved_model_cli run` gives: TensorFlow Serving's loader, nothing of ours.
 
     Raises:
-      ModelError: it failed; the last line it wrote.
+      ModelError: it failed, with the last line it wrote, or took too long.
     """
     with tempfile.TemporaryDirectory() as scratch:
         given = []
@@ -95,7 +95,12 @@ def run_in_fresh_process(
             "--dir", folder, "--tag_set", "serve", "--signature_def", signature,
             "--inputs", ";".join(given), "--outdir", f"{scratch}/out",
         ]  # fmt: skip
-        done = subprocess.run(command, capture_output=True, text=True, timeout=_CLI_TIMEOUT)
+        try:
+            done = subprocess.run(command, capture_output=True, text=True, timeout=_CLI_TIMEOUT)
+        except subprocess.TimeoutExpired as error:
+            raise ModelError(
+                f"{folder} was still running in a fresh process after {_CLI_TIMEOUT} s"
+            ) from error
         if done.returncode:
             lines = [line for line in done.stderr.splitlines() if "rror" in line]
             lines += [line for line in done.stderr.splitlines() if "assertion failed" in line]

@@ -54,7 +54,7 @@ class Report:
 
     Attributes:
       largest, mean: of every output but f0: |difference| over the output's deviation.
-      f0_share: share of voiced frames within 10 cents, within the bounds' cents.
+      f0_share: share of voiced frames within the bounds' cents.
       voicing: share of frames with the same decision.
       mcd_db: mel-cepstral distance of the two envelopes in voiced frames.
       size: bytes.

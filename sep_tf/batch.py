@@ -158,7 +158,9 @@ def find(patterns: Sequence[str]) -> list[tuple[str, str]]:
     found: dict[str, str] = {}
     for pattern in patterns:
         root = os.path.dirname(re.split(r"[*?[]", pattern, maxsplit=1)[0])
-        files = glob.glob(pattern, recursive=True)
+        # Songs may have brackets in their names.
+        there = os.path.exists(pattern)
+        files = [pattern] if there else glob.glob(pattern, recursive=True)
         if os.path.isdir(pattern):
             root = pattern
             files = glob.glob(os.path.join(glob.escape(pattern), "**", "*"), recursive=True)
@@ -342,7 +344,8 @@ def write_reports(plan: list[dict[str, Any]], folder: str) -> list[dict[str, Any
     ):
         with (
             audio_io.replacing(os.path.join(folder, name)) as path,
-            open(path, "w", newline="", encoding="utf-8") as file,
+            # Names of files need not be UTF-8.
+            open(path, "w", newline="", encoding="utf-8", errors="backslashreplace") as file,
         ):
             writer = csv.DictWriter(file, columns, extrasaction="ignore", lineterminator="\n")
             writer.writeheader()

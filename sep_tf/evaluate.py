@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from absl import flags
 
-from sep_tf import cli
+from sep_tf import cli, extract
 from sep_tf.config import ExtractConfig
 from sep_tf.errors import DataError
 
@@ -67,9 +67,10 @@ flags.DEFINE_string(
     "model", None, "Model of the system sin: name or file; the bundled one by default.",
     flag_values=FLAGS,
 )  # fmt: skip
-flags.DEFINE_string(
-    "runtime", ExtractConfig.runtime, "What runs the models, see `extract`.", flag_values=FLAGS
-)
+flags.DEFINE_enum(
+    "runtime", ExtractConfig.runtime, extract.LOCAL_RUNTIMES, "What runs the models.",
+    flag_values=FLAGS,
+)  # fmt: skip
 flags.DEFINE_string(
     "singer",
     None,
@@ -120,13 +121,10 @@ def _folders(taken: Sequence[str]) -> "list[Folder]":
         name, equals, path = text.partition("=")
         if not equals:
             name, path = Path(os.path.abspath(text)).name, text
-        if not name or not path or "/" in name:
+        if not name or not path:
             raise cli.UsageError(f"--estimates_dir: '{text}' is no FOLDER and no NAME=FOLDER")
-        if (
-            name in taken
-            or name in ("mixture", "reference")
-            or any(f.name == name for f in folders)
-        ):
+        systems.check_name(name)
+        if name in taken or any(f.name == name for f in folders):
             raise cli.UsageError(f"two systems are called '{name}': --estimates_dir=NAME={path}")
         folders.append(systems.Folder(name, path))
     return folders

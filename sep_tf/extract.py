@@ -219,7 +219,7 @@ def _plan_side(every: list, paths: list[str]) -> dict[str, dict[str, str]]:
 
 def _check_names(planned: list, side: dict[str, dict[str, str]], model_file: str) -> None:
     """Nothing beside the voices overwrites anything else of this run; the report can be written."""
-    from sep_tf import audio_io, jobs
+    from sep_tf import audio_io, overwriting
 
     taken = [model_file, *(path for job in planned for path in (job.source, job.target))]
     if os.path.splitext(FLAGS.f0)[1]:
@@ -228,7 +228,7 @@ def _check_names(planned: list, side: dict[str, dict[str, str]], model_file: str
     if FLAGS.report:
         wanted.append(FLAGS.report)
         audio_io.check_writable(FLAGS.report)
-    jobs.forbid_overwriting(wanted, taken, "it")
+    overwriting.forbid(wanted, taken, "it")
 
 
 def _keeps_channels(model: str) -> bool:

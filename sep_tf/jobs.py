@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 from absl import flags
 
-from sep_tf import audio_io, cli
+from sep_tf import audio_io, cli, overwriting
 from sep_tf.errors import ModelError, SepTfError
 
 # Looked for in folders; those that need converting first are reported, not passed over.
@@ -134,7 +134,7 @@ def plan(
     several = len(inputs) > 1 or os.path.isdir(paths[0])
     targets, root = place(inputs, several, output, suffix, template)
     jobs = [Job(file, to, root, name) for (file, name), to in zip(inputs, targets, strict=True)]
-    forbid_overwriting(targets, [file for file, _ in inputs], "the output")
+    overwriting.forbid(targets, [file for file, _ in inputs], "the output")
     return jobs
 
 
@@ -206,24 +206,6 @@ def _filled(template: str, file: str, base: str, folder: str | None) -> str:
     below = "." if folder is None else os.path.relpath(os.path.dirname(base) or ".", folder or ".")
     name = template.format(stem=stem, ext=extension.lstrip("."), folder=below)
     return os.path.normpath(os.path.join(where, name))
-
-
-def forbid_overwriting(targets: list[str], files: list[str], what: str) -> None:
-    """Raises UsageError if a target is one of the files, or an earlier target, by whatever name."""
-    taken = {key: file for file in files for key in _identities(file)}
-    for target in targets:
-        for key in _identities(target):
-            if key in taken:
-                raise cli.UsageError(f"{target}: {what} would overwrite {taken[key]}")
-        taken[os.path.realpath(target)] = target
-
-
-def _identities(path: str) -> Iterator[str | tuple[int, int]]:
-    """What two names of one file have in common: where links lead, and the file itself."""
-    yield os.path.realpath(path)
-    with contextlib.suppress(OSError):
-        status = os.stat(path)
-        yield status.st_dev, status.st_ino
 
 
 def _check(job: Job, values: flags.FlagValues, more: Check | None) -> None:

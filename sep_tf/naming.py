@@ -93,10 +93,13 @@ def define_flags(values: flags.FlagValues, what: str, suffix: str) -> None:
 def check_template(template: str) -> None:
     """Raises UsageError for a --name that names nothing, or an unknown field."""
     try:
-        fields = [field for _, field, _, _ in string.Formatter().parse(template)]
+        parts = list(string.Formatter().parse(template))
     except ValueError as error:
         raise cli.UsageError(f"--name={template}: {error}") from error
-    for field in fields:
+    fields = [field for _, field, _, _ in parts]
+    for _, field, form, conversion in parts:
+        if form or conversion:
+            raise cli.UsageError(f"--name={template}: {{{field}}} takes no format")
         if field is not None and field not in FIELDS:
             known = ", ".join(f"{{{name}}}" for name in FIELDS)
             raise cli.UsageError(f"--name={template}: unknown field {{{field}}}, known: {known}")

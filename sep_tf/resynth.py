@@ -4,6 +4,7 @@ What WORLD and the 60 + 4 code lose is lost to every system here: this is their 
 """
 
 import dataclasses
+import math
 import sys
 import time
 from collections.abc import Iterable, Iterator
@@ -131,6 +132,7 @@ def resynthesise_file(
     started = time.monotonic()
     info = audio_io.probe(source)
     rate = output_rate or info.sample_rate
+    total_seconds = min(duration or math.inf, info.duration - offset)
     to_world = audio_io.Resampler(info.sample_rate, world.AUDIO.sample_rate)
     from_world = audio_io.Resampler(world.AUDIO.sample_rate, rate)
 
@@ -138,7 +140,7 @@ def resynthesise_file(
         for block in audio_io.read_blocks(source, offset=offset, duration=duration):
             yield to_world.push(block.mean(axis=1))
             if progress:
-                progress(to_world.n_in / info.sample_rate, duration or info.duration - offset)
+                progress(to_world.n_in / info.sample_rate, total_seconds)
         yield to_world.finish()
 
     with audio_io.VoiceWriter(target, rate, clip, encoding) as writer:

@@ -19,6 +19,7 @@ from sep_tf import (
     f0_sources,
     masking,
     outputs,
+    overwriting,
     runtimes,
     subtraction,
     world,
@@ -248,9 +249,10 @@ class Separator:
         """
         started = time.monotonic()
         info = audio_io.probe(src)
-        if Path(dst).exists() and Path(dst).samefile(src):
-            raise SepTfError(f"{dst}: the output would replace the input")
         side = outputs.SideFiles(features_out, f0_out, midi_out, plot)
+        others = (accompaniment, *dataclasses.astuple(side))
+        written = [dst, *(path for path in others if path is not None)]
+        overwriting.forbid(written, [src], "the output")
         self._check_side(side, accompaniment)
         rate = check_rate(info.sample_rate if output_rate is None else output_rate)
         total = max(info.duration - offset, 0.0)

@@ -41,7 +41,7 @@ def to_mono(audio: np.ndarray) -> np.ndarray:
 
 def check_rate(sample_rate: float) -> int:
     """A sample rate in Hz as an integer; raises AudioError when it is none."""
-    if sample_rate != int(sample_rate) or not 1000 <= sample_rate <= 1_000_000:
+    if not 1000 <= sample_rate <= 1_000_000 or sample_rate != int(sample_rate):
         raise AudioError(f"a sample rate of {sample_rate} Hz makes no sense")
     return int(sample_rate)
 

@@ -117,6 +117,8 @@ def test_names(songs):
     assert dict(batch.find(["songs"])) == dict(batch.find(["songs/**/*"])) == every
     assert batch.find(["songs/d*/*.flac", "songs/deep/t*"]) == [("songs/deep/two.flac", "deep/two")]
     os.rename("songs/deep", "a[1]*")
+    os.link("songs/one.wav", "Song [Live].wav")
+    assert batch.find(["Song [Live].wav"]) == [("Song [Live].wav", "Song [Live]")]
     assert dict(batch.find(["a[1]*/"])) == {"a[1]*/one.wav": "one", "a[1]*/two.flac": "two"}
 
 

@@ -79,9 +79,32 @@ def test_mistakes_are_one_line(tmp_path, song, capsys):
     assert "give one FILE or -" in line
     argv = [str(tmp_path / "none.wav"), f"--output={tmp_path / 'v.wav'}"]
     assert "none.wav" in harness.one_line_error(edge.run, argv, capsys)
+    before = song.read_bytes()
+    line = harness.one_line_error(edge.run, [str(song), f"--output={song}"], capsys)
+    assert "the output would overwrite" in line and song.read_bytes() == before
     argv = [str(song), f"--output={tmp_path / 'v.wav'}", "--model=sin-huge"]
     assert "unknown model 'sin-huge'" in harness.one_line_error(edge.run, argv, capsys)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_no_samples_replace_nothing(tmp_path):
+    voice = tmp_path / "voice.wav"
+    voice.write_bytes(b"earlier")
+    code = "import sys; from export.edge import __main__ as e; sys.exit(e.run(sys.argv[1:]))"
+    argv = [sys.executable, "-c", code, "-", f"--output={voice}"]
+    done = subprocess.run(argv, capture_output=True, cwd=ROOT, input=b"")
+    assert done.returncode == 1 and done.stderr.decode().splitlines()[-1].endswith("-: no samples")
+    assert voice.read_bytes() == b"earlier" and os.listdir(tmp_path) == ["voice.wav"]
+
+
+def test_a_mask_keeps_the_channels(tmp_path, capsys):
+    """Of a file, system unet gives as many as it has."""
+    path, voice = tmp_path / "stereo.wav", tmp_path / "voice.wav"
+    sound = harness.sung(1.0, 220.0)
+    soundfile.write(path, np.stack([sound, 0.5 * sound], axis=1), harness.RATE)
+    assert edge.run([str(path), f"--output={voice}", "--model=unet-lite"]) == 0
+    found = soundfile.read(voice)[0]
+    assert found.shape == (len(sound), 2) and np.abs(found).max() > 0.01
 
 
 EMULATE = ROOT / "export" / "edge" / "emulate.sh"

@@ -358,6 +358,10 @@ def test_errors_are_one_line(songs, tmp_path, capsys):
         capsys, test, out, "--systems=sin,sin=x.tflite"
     )
     assert "x.tflite does not exist" in error_of(capsys, test, out, "--systems=mine=x.tflite")
+    for name in ("reference", "mixture", "../mine"):
+        refused = error_of(capsys, test, out, f"--systems={name}=sin-lite")
+        assert f"a system cannot be called '{name}'" in refused
+    assert "--runtime=serving" in error_of(capsys, test, out, "--runtime=serving")
     project = f"--manifest={songs / 'project.csv'}"
     empty = error_of(capsys, project, out, "--split=validation_unseen")
     assert "no row of split 'validation_unseen', only of: test, train, validation" in empty

@@ -1,6 +1,7 @@
 """What `evaluate` measures: songs of a manifest, other tools' folders, models that know singers."""
 
 import dataclasses
+import os
 import types
 
 import numpy as np
@@ -234,3 +235,15 @@ def test_conversion_moves_the_timbre_and_keeps_f0_and_level(songs, monkeypatch):
         systems.build({"c": "c.tflite"}, "auto", mixed, "z")
     with pytest.raises(ModelError, match=r"system c, song solo: .*'w'.*; choose one by --singer"):
         systems.build({"c": "c.tflite"}, "auto", [solo], "w")
+
+
+def test_a_model_in_a_folder_has_a_digest_of_its_files(tmp_path):
+    """A SavedModel: scores that are kept are of these weights."""
+    (tmp_path / "variables").mkdir()
+    for name in ("saved_model.pb", "variables/variables.data"):
+        (tmp_path / name).write_text(name)
+    first = systems.file_digest(tmp_path)
+    assert systems.file_digest(tmp_path) == first
+    (tmp_path / "variables/variables.data").write_text("others")
+    os.utime(tmp_path / "variables/variables.data", (1, 1))
+    assert systems.file_digest(tmp_path) != first

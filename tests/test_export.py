@@ -228,3 +228,23 @@ def test_a_song_to_compare_on_that_is_not_there(tmp_path, capsys):
     line = harness.one_line_error(program.run, argv, capsys)
     assert "no.flac does not exist" in line and "--noverify" in line
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    "argv, words",
+    [
+        (["--weights=sin-lite", "--system=unet"], "--system is for --model_dir"),
+        (["--weights=sin-lite", "--preset=tiny"], "--preset is for --model_dir"),
+        (["--weights=sin-lite", "--f0_decoding=viterbi"], "--f0_decoding is for --model_dir"),
+        (["--weights=sin-huge"], "unknown model 'sin-huge'"),
+        (["--weights=sin-lite", "--format=saved_model", "--quantise=int8"], "--quantise is for"),
+        (["--weights=sin-lite", "--calibration=."], "--calibration is for --quantise=int8"),
+        (["--weights=sin-lite", "--model_version=2"], "--model_version is of a SavedModel"),
+    ],
+)
+def test_flags_that_contradict_each_other(tmp_path, capsys, monkeypatch, argv, words):
+    """They are told before TensorFlow is loaded."""
+    monkeypatch.delattr("sep_tf.cli.import_tensorflow")
+    argv = [*argv, f"--output={tmp_path / 'out'}"]
+    assert words in harness.one_line_error(program.run, argv, capsys)
+    assert not list(tmp_path.iterdir())

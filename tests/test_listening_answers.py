@@ -27,7 +27,7 @@ def kept(tmp_path):
 
 
 def read(tmp_path):
-    return store.read(tmp_path / store.FILE)
+    return store.read(tmp_path / store.FILE, "test-1")
 
 
 # Keeping
@@ -137,19 +137,27 @@ def test_sheets_that_do_not_exist_are_refused(kept, sheet):
 def test_files_that_are_no_answers(tmp_path):
     text = tmp_path / "text"
     text.write_text("no database, though long enough to be looked at" * 50)
-    for act in (lambda: store.read(text), lambda: store.Store(text, "t", DESIGN, False, TRIALS)):
+    for act in (
+        lambda: store.read(text, "t"),
+        lambda: store.Store(text, "t", DESIGN, False, TRIALS),
+    ):
         with pytest.raises(DataError, match="text"):
             act()
     with pytest.raises(DataError, match="no answers yet"):
-        store.read(tmp_path / "nothing")
+        store.read(tmp_path / "nothing", "t")
     with sqlite3.connect(tmp_path / "empty"):
         pass
     with pytest.raises(DataError, match="no answers of a listening test|no such table"):
         (tmp_path / "empty").touch()
-        store.read(tmp_path / "empty")
+        store.read(tmp_path / "empty", "t")
     store.Store(tmp_path / "one", "test-1", DESIGN, False, TRIALS).close()
     with pytest.raises(DataError, match="another test"):
         store.Store(tmp_path / "one", "test-2", DESIGN, False, TRIALS)
+    with pytest.raises(DataError, match="another test"):
+        store.read(tmp_path / "one", "test-2")
+    # The attempt has left nothing: its own test goes on.
+    store.Store(tmp_path / "one", "test-1", DESIGN, False, TRIALS).close()
+    assert store.read(tmp_path / "one", "test-1") == []
 
 
 def test_downloads_are_held_to_the_same_rules(tmp_path):

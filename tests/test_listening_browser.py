@@ -179,7 +179,7 @@ def arrived(visitor) -> None:
 def stored(folder):
     return [
         {question: choice for question, (choice, _) in person.answers.items()}
-        for person in store.read(folder / store.FILE)
+        for person in store.read(folder / store.FILE, builder.read_key(folder)["id"])
     ]
 
 
@@ -202,7 +202,7 @@ def test_one_participant_by_keyboard(browser, evaluation, tmp_path, capsys):
         visitor.answer(lambda question: "b")
         arrived(visitor)
         assert stored(folder) == [visitor.wanted]
-        (person,) = store.read(folder / store.FILE)
+        (person,) = store.read(folder / store.FILE, builder.read_key(folder)["id"])
         assert person.finished and person.headphones == (1, 1)
         assert person.questionnaire == {
             "language": "Hrvatski", "fluency": "fluent", "training": "3 to 10 years",
@@ -301,7 +301,9 @@ def test_three_participants_one_reloads_one_loses_the_server(browser, evaluation
         for p in report["preferences"]
     }
     assert counts == {("isolation", "sin", "unet"): (2, 1), ("quality", "sin", "unet"): (1, 2)}
-    sheets = [person.sheet for person in store.read(folder / store.FILE)]
+    sheets = [
+        person.sheet for person in store.read(folder / store.FILE, builder.read_key(folder)["id"])
+    ]
     assert sheets == [0, 1, 2]
     assert "Share: answers for the first system" in capsys.readouterr().out
 

@@ -207,3 +207,11 @@ def test_lists_with_a_column_or_a_file_missing(corpus_folder, capsys, tmp_path):
     line = harness.one_line_error(lists.run, argv, capsys)
     assert f"{corpus_folder / 'backing.csv'} does not exist" in line
     assert not (tmp_path / "m.csv").exists()
+
+
+def test_names_that_are_no_utf_8_are_refused(tmp_path):
+    path = tmp_path / "manifest.csv"
+    path.write_text("earlier")
+    with pytest.raises(DataError, match="no UTF-8"):
+        manifest.write_manifest(path, [Row("a", "", Path("caf\udce9.wav"), None, "train")])
+    assert path.read_text() == "earlier" and list(tmp_path.iterdir()) == [path]

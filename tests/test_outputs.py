@@ -265,3 +265,14 @@ def test_six_channels(tmp_path, monkeypatch, system):
     assert band.shape == mixture.shape and (band.std(axis=0) > 0.01).all()
     if system == "unet":
         np.testing.assert_allclose(voice + band, mixture, atol=1e-5)
+
+
+@pytest.mark.parametrize("wish", ["accompaniment", "features_out", "f0_out", "midi_out", "plot"])
+def test_nothing_of_an_extraction_replaces_the_song_or_another_output(fake, tmp_path, wish):  # noqa: F811
+    source = tmp_path / "song.wav"
+    soundfile.write(source, harness.sung(0.5, 220.0), harness.RATE)
+    before = source.read_bytes()
+    for target in (source, tmp_path / "voice.wav"):
+        with pytest.raises(SepTfError, match="would overwrite"):
+            fake().separate_file(source, tmp_path / "voice.wav", **{wish: target})
+    assert source.read_bytes() == before and os.listdir(tmp_path) == ["song.wav"]

@@ -16,7 +16,7 @@ from export.serving import load as load_generator
 from export.serving import server as servers
 from sep_tf import audio_io, extract, models, runtimes
 from sep_tf.config import PRESETS, ExtractConfig
-from sep_tf.errors import ModelError
+from sep_tf.errors import ModelError, SepTfError
 from sep_tf.runtimes import chunks, serving
 from sep_tf.runtimes.signatures import SIGNATURES
 from sep_tf.separator import Separator
@@ -144,6 +144,16 @@ def test_errors_that_last_are_given_up_in_one_line(server):
     short = serving.Patience(1.0, 0.3, 0.01, 0.1)
     with pytest.raises(ModelError, match="given up after 0.3 s: UNAVAILABLE: injected"):
         serving.ServingRuntime(f"127.0.0.1:{server.port}", "sin-tiny", short)
+
+
+def test_a_server_that_went_away_fails_one_song_of_many(server):
+    """Before it has answered nothing can be done; after that it may be back for the next song."""
+    short = serving.Patience(1.0, 0.3, 0.01, 0.1)
+    runtime = serving.ServingRuntime(f"127.0.0.1:{server.port}", "sin-tiny", short)
+    make_faulty(server, 1.0, [grpc.StatusCode.UNAVAILABLE])
+    with pytest.raises(SepTfError, match="given up after 0.3 s") as caught:
+        runtime.run_audio(np.zeros(3 * chunks.MARGIN, np.float32))
+    assert not isinstance(caught.value, ModelError)
 
 
 def test_errors_of_the_request_are_not_sent_again(server):

@@ -223,12 +223,10 @@ def write_examples(
 
 def _write(path: Path, audio: np.ndarray) -> None:
     """Float WAV: levels stay what they are in training."""
-    import soundfile
-
     from sep_tf import audio_io
 
-    with audio_io.replacing(path) as temporary:
-        soundfile.write(temporary, audio, AUDIO.sample_rate, "FLOAT", format="WAV")
+    with audio_io.Writer(path, AUDIO.sample_rate, 1, "FLOAT") as file:
+        file.write(audio)
 
 
 def main(args: list[str]) -> int:

@@ -13,6 +13,7 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
+from sep_tf import audio_write
 from sep_tf.errors import DataError
 
 SPLITS = ("train", "validation", "validation_unseen", "test")
@@ -154,18 +155,24 @@ def read_bytes(path: Path | str) -> bytes | None:
 
 
 def write_manifest(path: Path | str, rows: Iterable[Row]) -> None:
-    """Writes rows as CSV, paths as given; raises DataError when a song_id repeats."""
+    """Writes rows as CSV, paths as given.
+
+    Raises:
+      DataError: a song_id repeats, or a name is no UTF-8.
+    """
     path = Path(path)
     rows = list(rows)
     if len({row.song_id for row in rows}) != len(rows):
         raise DataError(f"manifest {path}: a song is listed twice")
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
-    with partial.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(COLUMNS + MIX_COLUMNS)
-        for row in rows:
-            values = dataclasses.astuple(row)
-            texts = (location(v) if isinstance(v, Path) else v for v in values)
-            writer.writerow(["" if value is None else value for value in texts])
-    partial.replace(path)
+    with audio_write.replacing(path) as partial:
+        with open(partial, "w", newline="", encoding="utf-8") as file:
+            writer = csv.writer(file)
+            writer.writerow(COLUMNS + MIX_COLUMNS)
+            for row in rows:
+                values = dataclasses.astuple(row)
+                texts = [location(v) if isinstance(v, Path) else v for v in values]
+                try:
+                    writer.writerow(["" if value is None else value for value in texts])
+                except UnicodeEncodeError as error:
+                    raise DataError(f"{texts!a}: a name that is no UTF-8; rename it") from error

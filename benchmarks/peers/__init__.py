@@ -4,8 +4,7 @@ Their weights are in no package registry, and speed does not depend on values. W
 written anew in Keras from their papers and published code; what comes out is noise.
 """
 
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 
 class Peer(NamedTuple):
@@ -28,4 +27,3 @@ PEERS: dict[str, Peer] = {
     # One network of four sources.
     "htdemucs": Peer("benchmarks.peers.htdemucs:make", 41_984_456),
 }
-Separate = Callable[[Any], Any]

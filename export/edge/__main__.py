@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 from absl import flags
 
-from sep_tf import audio_io, audio_write, cli
+from sep_tf import audio_io, audio_write, cli, overwriting
 from sep_tf.config import ExtractConfig
 
 PROGRAM = cli.Program(
@@ -79,8 +79,11 @@ def main(args: list[str]) -> int:
         raise cli.UsageError("give one FILE or -, and --output=FILE or -")
     if args[0] == "-":
         rate, blocks = FLAGS.rate, standard_input(FLAGS.channels, FLAGS.block)
+        channels = FLAGS.channels
     else:
-        rate = audio_io.probe(args[0]).sample_rate
+        info = audio_io.probe(args[0])
+        rate, channels = info.sample_rate, info.channels
+        overwriting.forbid([FLAGS.output], args, "the output")
         blocks = audio_io.read_blocks(args[0], FLAGS.block)
     from sep_tf.separator import Separator
 
@@ -89,12 +92,15 @@ def main(args: list[str]) -> int:
         separator.load()
     clock = Clock(blocks, rate)
     began, first = time.monotonic(), None
-    write = _raw if FLAGS.output == "-" else _file
-    for ready in write(separator.stream(clock, rate), rate):
+    voice = _heard(separator.stream(clock, rate), clock, args[0])
+    if FLAGS.output == "-":
+        written = _raw(voice)
+    else:
+        # What masks the mixture keeps its channels.
+        written = _file(voice, rate, channels if separator.system == "unet" else 1)
+    for ready in written:
         first = clock.seconds if first is None and ready else first
     work = time.monotonic() - began - clock.waited
-    if not clock.seconds:
-        raise cli.UsageError(f"{args[0]}: no samples")
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     PROGRAM.note(
         f"{clock.seconds:.1f} s of sound in {work:.1f} s: real-time factor "
@@ -104,17 +110,23 @@ def main(args: list[str]) -> int:
     return 0
 
 
-def _file(voice: Iterable[np.ndarray], rate: int) -> Iterator[int]:
+def _heard(voice: Iterable[np.ndarray], clock: Clock, name: str) -> Iterator[np.ndarray]:
+    """Passes the voice on; raises UsageError at its end where there was nothing to hear."""
+    yield from voice
+    if not clock.seconds:
+        raise cli.UsageError(f"{name}: no samples")
+
+
+def _file(voice: Iterable[np.ndarray], rate: int, channels: int) -> Iterator[int]:
     """Writes an audio file; yields lengths. Samples beyond full scale are limited, as they come."""
-    with audio_write.VoiceWriter(FLAGS.output, rate, "clamp") as writer:
+    with audio_write.VoiceWriter(FLAGS.output, rate, "clamp", channels=channels) as writer:
         for block in voice:
             writer.write(block)
             yield len(block)
 
 
-def _raw(voice: Iterable[np.ndarray], rate: int) -> Iterator[int]:
+def _raw(voice: Iterable[np.ndarray]) -> Iterator[int]:
     """Writes raw samples at the input's rate; yields lengths."""
-    del rate
     for block in voice:
         scaled = np.clip(np.round(block * _FULL_SCALE), -_FULL_SCALE, _FULL_SCALE - 1)
         sys.stdout.buffer.write(scaled.astype("<i2").tobytes())

@@ -3,7 +3,8 @@
 python -m export.serving.server --models=FOLDER [--port=8500] [--rest_port=8501]
 
 It speaks the PredictionService and ModelService protobufs and the REST interface of the real one,
-so that clients can be tried and tested without it. It neither batches nor reloads.
+so that clients can be tried and tested without it. It does not batch, and old versions stay loaded
+beside the newest.
 """
 
 import http.server
@@ -45,6 +46,7 @@ flags.DEFINE_integer("threads", 4, "Requests at once.", flag_values=FLAGS)
 _STATUS = {
     grpc.StatusCode.NOT_FOUND: 404,
     grpc.StatusCode.INVALID_ARGUMENT: 400,
+    grpc.StatusCode.RESOURCE_EXHAUSTED: 429,
     grpc.StatusCode.UNAVAILABLE: 503,
     grpc.StatusCode.DEADLINE_EXCEEDED: 504,
 }

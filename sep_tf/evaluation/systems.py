@@ -70,6 +70,16 @@ def known() -> dict[str, str]:
     return names
 
 
+# Names of columns and folders that are no system's.
+_TAKEN = ("mixture", "reference", "world")
+
+
+def check_name(name: str) -> None:
+    """Raises UsageError for a name that no system can have: files and folders are called so."""
+    if name in _TAKEN or name in (".", "..") or "/" in name or "\\" in name:
+        raise cli.UsageError(f"a system cannot be called '{name}'")
+
+
 def parse(names: Sequence[str], sin_model: str | None = None) -> dict[str, str]:
     """{name in the table: model or bound} of --systems.
 
@@ -86,6 +96,8 @@ def parse(names: Sequence[str], sin_model: str | None = None) -> dict[str, str]:
         name, equals, model = text.partition("=")
         if equals and not (name and model):
             raise cli.UsageError(f"system '{text}' is no NAME=MODEL")
+        if equals:
+            check_name(name)
         if not equals and text not in there:
             raise cli.UsageError(
                 f"unknown system '{text}', expected NAME=MODEL or some of: {', '.join(there)}"
@@ -256,8 +268,12 @@ def _digest(model: str, runtime: str) -> str:
 
 
 def file_digest(path: Path) -> str:
-    """SHA-256 of a file."""
-    return _digest_of(path, path.stat().st_mtime_ns)
+    """SHA-256 of a file, or of the files in a folder, a SavedModel's."""
+    if not path.is_dir():
+        return _digest_of(path, path.stat().st_mtime_ns)
+    files = sorted(file for file in path.rglob("*") if file.is_file())
+    parts = [f"{file.relative_to(path)} {file_digest(file)}" for file in files]
+    return hashlib.sha256("\n".join(parts).encode(errors="surrogateescape")).hexdigest()
 
 
 @functools.lru_cache

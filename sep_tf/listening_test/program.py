@@ -195,7 +195,7 @@ def report(args: list[str]) -> int:
         values.answers, key["id"], design, ties, settings["headphone_trials"]
     )
     path = folder / store.FILE
-    people = store.read(path) if path.is_file() or not downloads else []
+    people = store.read(path, key["id"]) if path.is_file() or not downloads else []
     found = results.evaluate(
         store.merge(people, downloads), design, ties, values.require_headphones,
         values.keep_unfinished,

@@ -176,12 +176,15 @@ class Store:
             self._db.execute("PRAGMA journal_mode = WAL")
             self._db.execute("PRAGMA synchronous = FULL")
             self._db.executescript(_TABLES)
-            self._db.execute("INSERT OR IGNORE INTO test VALUES (?)", (test,))
-            tests = [row[0] for row in self._db.execute("SELECT id FROM test")]
+            self._db.execute(
+                "INSERT INTO test SELECT ? WHERE NOT EXISTS (SELECT * FROM test)", (test,)
+            )
+            tests = _tests(self._db)
         except sqlite3.Error as error:
             raise DataError(f"{path}: answers cannot be kept there: {error}") from error
         if tests != [test]:
-            raise DataError(f"{path}: holds answers of another test")
+            self._db.close()
+            raise _another(path)
 
     def close(self) -> None:
         """Closes the file."""
@@ -269,16 +272,26 @@ class Store:
         return row[0], row[1]
 
 
-def read(path: Path) -> list[Participant]:
+def _tests(db: sqlite3.Connection) -> list[str]:
+    return [row[0] for row in db.execute("SELECT id FROM test")]
+
+
+def _another(path: Path) -> DataError:
+    return DataError(f"{path}: holds answers of another test")
+
+
+def read(path: Path, test: str) -> list[Participant]:
     """Everybody in an answers file, in the order of arrival; it may be in use by a server.
 
     Raises:
-      DataError: no such file, or not one of ours.
+      DataError: no such file, not one of ours, or of another test.
     """
     if not path.is_file():
         raise DataError(f"{path}: no answers yet; `sep-tf listen serve` collects them")
     try:
         with closing(sqlite3.connect(path)) as db:
+            if _tests(db) != [test]:
+                raise _another(path)
             answers: dict[str, dict[str, tuple[str, float]]] = {}
             rows = db.execute("SELECT participant, question, choice, seconds FROM answers")
             for identity, question, choice, seconds in rows:

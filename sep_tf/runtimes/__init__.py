@@ -1,4 +1,4 @@
-"""Runtimes: one trained model, run by LiteRT or by Keras, behind one interface.
+"""Runtimes: one model, run by LiteRT, Keras, a SavedModel or a server, behind one interface.
 
 A runtime maps the spectrograms of a chunk to the features of a voice, or to what its system gives
 (`signatures`); everything else (reading, framing, WORLD) is the same for all, so that they give

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from sep_tf.errors import ModelError
+from sep_tf.errors import ModelError, SepTfError
 from sep_tf.runtimes import ModelInfo, chunks
 
 # Requests under way at once.
@@ -153,7 +153,9 @@ class ServingRuntime:
                 if not passing:
                     raise ModelError(f"{self._where}: {error}") from error
                 if time.monotonic() + pause > until:
-                    raise ModelError(
+                    # One that has answered may be back for the next song.
+                    failure = SepTfError if self._seen else ModelError
+                    raise failure(
                         f"{self._where}: given up after {patience.total:g} s: {error}"
                     ) from error
             with self._lock:

@@ -24,7 +24,6 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
-import soundfile
 
 from sep_tf import audio_io, cli
 from sep_tf.errors import DataError
@@ -98,8 +97,8 @@ def _decode(path: Path, stems: Sequence[str], target: Path) -> None:
         raise scan.BadFile(f"{path}: does not exist") from error
     except ffmpeg.Error as error:
         raise scan.BadFile(f"{path}: ffmpeg cannot read it") from error
-    with audio_io.replacing(target) as temporary:
-        soundfile.write(temporary, total, int(track.rate), "FLOAT", format="WAV")
+    with audio_io.Writer(target, int(track.rate), 1, "FLOAT") as file:
+        file.write(total)
 
 
 run = scan.program("musdb18", "Writes the manifest of MUSDB18 and of MUSDB18-HQ.", tracks)

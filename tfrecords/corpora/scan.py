@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
-import soundfile
 from absl import flags
 
 from sep_tf import audio_io, cli
@@ -103,15 +102,14 @@ def _write_sum(target: Path, parts: Sequence[Part]) -> None:
             raise BadFile(f"{part.path}: has {info.channels} channel, not two")
     left = max(info.frames for info in infos)
     streams = [audio_io.read_blocks(part.path, audio_io.BLOCK_FRAMES) for part in parts]
-    with audio_io.replacing(target) as temporary:
-        with soundfile.SoundFile(temporary, "w", rate, 1, "FLOAT", format="WAV") as file:
-            while left > 0:
-                total = np.zeros(min(left, audio_io.BLOCK_FRAMES), np.float32)
-                for part, stream in zip(parts, streams, strict=True):
-                    block = _mono(part, stream)
-                    total[: len(block)] += block
-                file.write(total)
-                left -= len(total)
+    with audio_io.Writer(target, rate, 1, "FLOAT", expected_frames=left) as file:
+        while left > 0:
+            total = np.zeros(min(left, audio_io.BLOCK_FRAMES), np.float32)
+            for part, stream in zip(parts, streams, strict=True):
+                block = _mono(part, stream)
+                total[: len(block)] += block
+            file.write(total)
+            left -= len(total)
 
 
 def _mono(part: Part, stream: Iterator[np.ndarray]) -> np.ndarray:
