@@ -1,4 +1,4 @@
-"""Integer frame arithmetic, chunks with context and weighted overlap-add. Pure numpy."""
+"""Integer frame arithmetic, chunks with context. Pure numpy."""
 
 import dataclasses
 from collections.abc import Iterable, Iterator
@@ -97,40 +97,6 @@ def stream_chunks(
         padded = np.pad(buffer[:length], padding)
         yield chunk(min(start + size, n_frames)), padded
         buffer, start = buffer[size * hop :], start + size
-
-
-def overlap_add(chunks: list[tuple[int, np.ndarray]], n_frames: int, fade: int) -> np.ndarray:
-    """Weighted overlap-add in feature space; weights are summed and divided out once.
-
-    Args:
-      chunks: (first frame, values [T, ...]) pairs that cover every frame.
-      n_frames: frames of the result.
-      fade: length in frames of the linear ramp at both ends of each chunk.
-
-    Returns:
-      [n_frames, ...].
-
-    Raises:
-      ValueError: frames are left without any chunk.
-    """
-    if not chunks:
-        raise ValueError("no chunks to overlap")
-    shape = (n_frames, *chunks[0][1].shape[1:])
-    total = np.zeros(shape, np.float64)
-    weight = np.zeros(n_frames, np.float64)
-    for first, values in chunks:
-        length = len(values)
-        position = np.arange(length)
-        ramp = np.minimum(position + 1, length - position) / (fade + 1)
-        ramp = np.minimum(ramp, 1.0)
-        lo, hi = max(first, 0), min(first + length, n_frames)
-        inner = slice(lo - first, hi - first)
-        trailing = (slice(None),) + (None,) * (values.ndim - 1)
-        total[lo:hi] += values[inner] * ramp[inner][trailing]
-        weight[lo:hi] += ramp[inner]
-    if n_frames and weight.min() <= 0:
-        raise ValueError(f"frame {int(weight.argmin())} is covered by no chunk")
-    return (total / weight[(slice(None),) + (None,) * (total.ndim - 1)]).astype(np.float32)
 
 
 def near(flags: np.ndarray, reach: int) -> np.ndarray:

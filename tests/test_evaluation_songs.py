@@ -103,7 +103,7 @@ def test_estimates_that_do_not_fit_are_named(songs, tmp_path, capsys):
     assert "two (0.900 s instead of 0.800 s)" in error(tool)
     (tool / "two.wav").write_text("no audio")
     assert "two.wav: not an audio file" in error(tool)
-    assert "two systems are called 'mixture'" in error(f"mixture={tool}")
+    assert "a system cannot be called 'mixture'" in error(f"mixture={tool}")
     assert not (tmp_path / "out").exists()
 
 

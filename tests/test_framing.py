@@ -1,4 +1,4 @@
-"""Frame arithmetic, chunk plans and overlap-add."""
+"""Frame arithmetic and chunk plans."""
 
 import numpy as np
 import pytest
@@ -73,38 +73,6 @@ def test_chunks_cover_every_frame_once_however_blocks_were_cut(n, size, context,
 def test_chunks_off_the_grid_are_refused(size, context):
     with pytest.raises(ValueError, match="multiples of 16"):
         list(framing.stream_chunks([], size, context, 5, 160))
-
-
-@quick
-@given(st.integers(1, 400), st.integers(1, 80), st.integers(0, 40), st.integers(0, 60))
-def test_overlap_add_of_ones_is_ones(n_frames, step, overlap, fade):
-    length = step + overlap
-    chunks = [
-        (first, np.ones((length, 3), np.float32)) for first in range(-overlap, n_frames, step)
-    ]
-    total = framing.overlap_add(chunks, n_frames, fade)
-    assert total.shape == (n_frames, 3) and total.dtype == np.float32
-    np.testing.assert_allclose(total, 1.0, atol=1e-6)
-
-
-def test_overlap_add_of_pieces_of_a_signal_is_the_signal():
-    song = np.random.default_rng(0).normal(size=(100, 2)).astype(np.float32)
-    padded = np.pad(song, ((10, 40), (0, 0)))
-    chunks = [(first, padded[first + 10 : first + 50]) for first in range(-10, 100, 20)]
-    np.testing.assert_allclose(framing.overlap_add(chunks, 100, 20), song, atol=1e-6)
-
-
-def test_overlap_add_fades_linearly_by_hand():
-    # Two chunks overlap in frames 2 and 3; weights there are 2/3, 1/3 and 1/3, 2/3.
-    chunks = [(0, np.zeros(4)), (2, np.full(4, 3.0))]
-    np.testing.assert_allclose(framing.overlap_add(chunks, 6, 2), [0, 0, 1, 2, 3, 3], atol=1e-6)
-
-
-def test_overlap_add_refuses_gaps():
-    with pytest.raises(ValueError, match="frame 3 is covered by no chunk"):
-        framing.overlap_add([(0, np.ones(3)), (4, np.ones(3))], 7, 1)
-    with pytest.raises(ValueError, match="no chunks"):
-        framing.overlap_add([], 7, 1)
 
 
 def test_near():

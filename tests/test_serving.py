@@ -13,7 +13,7 @@ import pytest
 
 from export import module, saved_model
 from export.serving import load as load_generator
-from export.serving import server as servers
+from export.serving import service as servers
 from sep_tf import audio_io, extract, models, runtimes
 from sep_tf.config import PRESETS, ExtractConfig
 from sep_tf.errors import ModelError, SepTfError
@@ -142,14 +142,14 @@ def test_requests_that_fail_are_sent_again(server, folder):
 def test_errors_that_last_are_given_up_in_one_line(server):
     make_faulty(server, 1.0, [grpc.StatusCode.UNAVAILABLE])
     short = serving.Patience(1.0, 0.3, 0.01, 0.1)
-    with pytest.raises(ModelError, match="given up after 0.3 s: UNAVAILABLE: injected"):
+    with pytest.raises(SepTfError, match="given up after 0.3 s: UNAVAILABLE: injected"):
         serving.ServingRuntime(f"127.0.0.1:{server.port}", "sin-tiny", short)
 
 
 def test_a_server_that_went_away_fails_one_song_of_many(server):
     """Before it has answered nothing can be done; after that it may be back for the next song."""
-    short = serving.Patience(1.0, 0.3, 0.01, 0.1)
-    runtime = serving.ServingRuntime(f"127.0.0.1:{server.port}", "sin-tiny", short)
+    runtime = serving.ServingRuntime(f"127.0.0.1:{server.port}", "sin-tiny", QUICK)
+    runtime.patience = serving.Patience(1.0, 0.3, 0.01, 0.1)
     make_faulty(server, 1.0, [grpc.StatusCode.UNAVAILABLE])
     with pytest.raises(SepTfError, match="given up after 0.3 s") as caught:
         runtime.run_audio(np.zeros(3 * chunks.MARGIN, np.float32))
@@ -192,7 +192,7 @@ def test_a_slow_server_runs_into_the_deadline(server):
     runtime.patience = serving.Patience(0.2, 0.5, 0.01, 0.1)
     server.prediction.answer = lambda request, context: time.sleep(1.0)
     began = time.monotonic()
-    with pytest.raises(ModelError, match="given up after 0.5 s: DEADLINE_EXCEEDED"):
+    with pytest.raises(SepTfError, match="given up after 0.5 s: DEADLINE_EXCEEDED"):
         runtime.run_audio(np.zeros(3 * chunks.MARGIN, np.float32))
     assert time.monotonic() - began < 5
 

@@ -54,14 +54,13 @@ class Watch:
 class Reporter:
     """A `Progress` for people: a bar on a terminal, else a line every half minute."""
 
-    def __init__(self, note: Callable[[str], None], unit: str = "song") -> None:
+    def __init__(self, note: Callable[[str], None]) -> None:
         """Nothing is shown yet.
 
         Args:
           note: prints a line.
-          unit: what is counted.
         """
-        self._note, self._unit = note, unit
+        self._note = note
         self._bar = None
         self._began = self._said = time.monotonic()
 
@@ -78,7 +77,7 @@ class Reporter:
             self._show(done, total, share)
         elif time.monotonic() - self._said >= _LINES:
             self._said = time.monotonic()
-            self._note(f"{done} of {total} {self._unit}s, {self._left(share)}")
+            self._note(f"{done} of {total} songs, {self._left(share)}")
 
     def _left(self, share: float) -> str:
         from tqdm import tqdm
@@ -95,5 +94,5 @@ class Reporter:
             # No smoothing: songs come longest first, and their work is known.
             layout = "{l_bar}{bar}| [{elapsed}<{remaining}]"
             self._bar = tqdm(total=1.0, smoothing=0, bar_format=layout)
-        self._bar.set_description_str(f"{done}/{total} {self._unit}s", refresh=False)
+        self._bar.set_description_str(f"{done}/{total} songs", refresh=False)
         self._bar.update(share - self._bar.n)
