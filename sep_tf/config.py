@@ -5,7 +5,6 @@ from a musical mixture" (ICASSP 2020).
 """
 
 import dataclasses
-import json
 from typing import Any, Self
 
 from sep_tf.errors import SepTfError
@@ -360,8 +359,3 @@ class ExtractConfig(_Config):
     chunk_frames: int = 1024
     # Voicing probability above which a frame is sung.
     voicing_threshold: float = 0.5
-
-
-def dumps(config: _Config) -> str:
-    """The configuration as indented JSON, keys sorted."""
-    return json.dumps(config.to_dict(), indent=2, sort_keys=True) + "\n"
