@@ -10,7 +10,7 @@ import keras
 import numpy as np
 
 from export import formats, module, quantise, verify
-from sep_tf import audio_io, jobs
+from sep_tf import audio_io, audio_write, jobs
 from sep_tf.config import AudioConfig
 from sep_tf.errors import ModelError
 from sep_tf.runtimes import ModelInfo
@@ -120,12 +120,11 @@ def representative(songs: Sequence[str], info: ModelInfo) -> list[dict[str, np.n
 
 def write(content: bytes, info: ModelInfo, path: Path) -> None:
     """Writes the file with its configuration appended as a zip; complete or not at all."""
-    partial = path.with_name("partial-" + path.name)
-    partial.write_bytes(content)
     members = {CONFIG_MEMBER: info.to_dict(), UNITS_MEMBER: module.units(info)}
-    with zipfile.ZipFile(partial, "a") as archive:
-        for name, values in members.items():
-            # A fixed date: the same weights give the same bytes.
-            member = zipfile.ZipInfo(name, date_time=(1980, 1, 1, 0, 0, 0))
-            archive.writestr(member, json.dumps(values, sort_keys=True))
-    partial.replace(path)
+    with audio_write.replacing(path) as partial:
+        Path(partial).write_bytes(content)
+        with zipfile.ZipFile(partial, "a") as archive:
+            for name, values in members.items():
+                # A fixed date: the same weights give the same bytes.
+                member = zipfile.ZipInfo(name, date_time=(1980, 1, 1, 0, 0, 0))
+                archive.writestr(member, json.dumps(values, sort_keys=True))

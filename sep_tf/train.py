@@ -132,10 +132,6 @@ def main(args: list[str]) -> int:
     _check_flags(chosen)
     cli.quiet_tensorflow()
     with cli.quiet_native_log():
-        from tfrecords import schema
-
-        schema.DatasetIndex.load(FLAGS.data_dir)  # missing, it is told before TensorFlow is loaded
-
         import keras
         import tensorflow as tf
 

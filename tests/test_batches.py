@@ -38,6 +38,7 @@ def test_batches_are_a_function_of_the_seed_and_can_be_resumed(corpus, options):
     assert not np.array_equal(other["magnitude"], batches[0]["magnitude"])
 
 
+@pytest.mark.slow
 def test_a_start_far_from_the_first_batch_is_the_same_example(corpus, options, monkeypatch):
     """Beyond several blocks and rounds of the records, altered in every way."""
     monkeypatch.setattr(dataset, "_BLOCK_FRAMES", 512)

@@ -95,6 +95,7 @@ def test_what_a_build_costs_beyond_pyworld(capsys):
     assert "cost beyond pyworld's analysis: " in out
 
 
+@pytest.mark.slow
 def test_three_ways_to_make_examples(corpus, capsys, monkeypatch):
     # Filling the real buffer takes longer than everything else here.
     monkeypatch.setattr(dataset, "_SHUFFLE_RECORDS", 6)
@@ -119,6 +120,7 @@ def test_what_cannot_be_measured(capsys):
     assert "multiple of 8 frames, not 36" in line
 
 
+@pytest.mark.slow
 def test_the_graph_it_is_compared_with_trains_the_same_network():
     """Same weights, same batch, Adam: the same losses, so that only speed differs."""
     settings = {"batch_size": 2, "phrase_frames": 32, "steps": 2, "singers": 2}

@@ -60,6 +60,7 @@ def test_content_of_another_system_is_refused():
         networks.ContentEncoder(WEIGHTS.with_name("ss-lite.weights.h5"))
 
 
+@pytest.mark.slow
 def test_evaluate_measures_the_distance_of_content(tmp_path, no_plots):
     songs = make_songs(tmp_path)
     tool, out = tmp_path / "tool", tmp_path / "out"

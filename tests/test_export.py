@@ -194,6 +194,7 @@ def test_stages_that_are_missing_or_of_another_preset(run, tmp_path, capsys):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_chunks_of_another_length_give_the_same_voice(run, tmp_path, capsys):
     """Of one that a song is cut by many times, and one that holds it all."""
     chosen = {32: tmp_path / "short", 256: tmp_path / "long"}

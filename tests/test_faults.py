@@ -146,7 +146,10 @@ def interrupted(command: list[str], ready: str, number: int) -> tuple[int, str]:
 
 @pytest.mark.parametrize(
     "verb, flags",
-    [("extract", ["--features_out=x.npz", "--plot=x.png"]), ("convert", ["--singer=pjs"])],
+    [
+        ("extract", ["--features_out=x.npz", "--plot=x.png"]),
+        pytest.param("convert", ["--singer=pjs"], marks=pytest.mark.slow),
+    ],
 )
 @pytest.mark.parametrize("number, code", [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_interrupted_in_the_middle(number, code, verb, flags):

@@ -145,6 +145,7 @@ def test_a_record_of_another_schema(copy, capsys, change, words):
         assert "{{" not in line
 
 
+@pytest.mark.slow
 def test_records_on_another_file_system(corpus, tmp_path, capsys):
     """The same figures and examples, from a folder and from one whose name is a pattern."""
     local = shutil.copytree(corpus.records, tmp_path / "records [1]")

@@ -228,6 +228,7 @@ def test_one_participant_on_a_phone(browser, evaluation, tmp_path):
         visitor.close()
 
 
+@pytest.mark.slow
 def test_three_participants_one_reloads_one_loses_the_server(browser, evaluation, tmp_path, capsys):
     argv = ["--pairs=sin-unet", "--criteria=isolation,quality", "--questions=1"]
     argv += ["--headphone_trials=0"]

@@ -89,6 +89,10 @@ def test_parts_of_clips(served, folder):
         assert ask(served, "GET", path, Range=header)[0] == 200
 
 
+def answers(folder) -> list[store.Participant]:
+    return store.read(folder / store.FILE, builder.read_key(folder)["id"])
+
+
 def test_a_participant_through_the_server(served, folder):
     status, reply = post(served, "/api/participants", {})
     assert status == 200
@@ -98,12 +102,12 @@ def test_a_participant_through_the_server(served, folder):
     for _ in range(2):
         status, reply = post(served, "/api/answers", message)
         assert status == 200 and sorted(reply["kept"]) == sorted(asked)
-    person = next(p for p in store.read(folder / store.FILE) if p.identity == identity)
+    person = next(p for p in answers(folder) if p.identity == identity)
     assert person.finished and len(person.answers) == len(asked)
 
 
 def test_forged_and_oversized_messages_are_refused(served, folder):
-    before = store.read(folder / store.FILE)
+    before = answers(folder)
     status, reply = post(served, "/api/answers", {"participant": "x" * 22, "answers": []})
     assert (status, reply) == (400, {"error": "not accepted: an unknown participant"})
     large = b'{"participant": "' + b"x" * server.LARGEST_MESSAGE + b'"}'
@@ -120,7 +124,7 @@ def test_forged_and_oversized_messages_are_refused(served, folder):
     assert post(served, "/api/participants", {}, **elsewhere)[0] == 403
     assert post(served, "/api/other", {})[0] == 404
     host = f"{served.server_address[0]}:{served.server_address[1]}"
-    assert store.read(folder / store.FILE) == before
+    assert answers(folder) == before
     assert post(served, "/api/participants", {}, Host=host, Origin=f"http://{host}")[0] == 200
 
 
@@ -136,12 +140,12 @@ def test_names_of_this_machine(served, host):
 )  # fmt: skip
 def test_other_names_are_refused(served, folder, host):
     """A page elsewhere could let its name point here, and read and send as if it were ours."""
-    before = store.read(folder / store.FILE)
+    before = answers(folder)
     host = f"{host}:{served.server_address[1]}"
     assert ask(served, "GET", "/", Host=host)[0] == 421
     assert ask(served, "HEAD", "/", Host=host)[0] == 421
     assert post(served, "/api/participants", {}, Host=host, Origin=f"http://{host}")[0] == 421
-    assert store.read(folder / store.FILE) == before
+    assert answers(folder) == before
 
 
 def test_answers_survive_a_killed_server_behind_another(folder):

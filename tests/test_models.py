@@ -76,7 +76,7 @@ def small(request):
     return random_models(request.param)
 
 
-@pytest.mark.parametrize("preset", SMALL)
+@pytest.mark.parametrize("preset", ["tiny", pytest.param("tiny-paper", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("name", NAMES)
 def test_weights_saved_are_weights_loaded(name, preset, tmp_path):
     values = inputs(name, 32, size=2)

@@ -93,6 +93,7 @@ def test_parameters_are_those_of_the_description(name):
     assert model.count_params() == COUNTS[name]
 
 
+@pytest.mark.slow
 def test_layers_of_sin_are_those_of_the_description():
     model = models.build("sin", PAPER)
     decoder, recurrent = model.decoder, model.encoder.encoder.recurrent

@@ -158,6 +158,7 @@ def test_requests_that_are_refused(sin, inputs, reason):
     assert run(audio=tf.zeros([1, 1]))["f0"].shape == (1, 1)
 
 
+@pytest.mark.slow
 def test_singers_beyond_the_list_are_refused(tmp_path):
     import tensorflow as tf
 
@@ -189,6 +190,7 @@ def test_other_systems(system, tmp_path, sound):
     )
 
 
+@pytest.mark.slow
 def test_versions(sin, tmp_path, run, capsys):
     """Each export is one version more; the highest is run; a number that is taken is refused."""
     argv = [f"--model_dir={run.model_dir}", f"--output={tmp_path / 'm'}", "--preset=tiny"]

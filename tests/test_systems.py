@@ -48,7 +48,7 @@ def inputs_of(info, frames: int, seed: int = 0) -> dict[str, np.ndarray]:
 
 
 @pytest.mark.parametrize(
-    "system", [pytest.param("ss", marks=pytest.mark.slow), "sdn", "unet", "autovc"]
+    "system", [*(pytest.param(s, marks=pytest.mark.slow) for s in ("ss", "unet", "autovc")), "sdn"]
 )
 def test_every_system_is_exported_as_both_files(run, tmp_path, system):
     """From the stages of a training, verified by the program; singers come with them."""
@@ -71,7 +71,10 @@ def test_every_system_is_exported_as_both_files(run, tmp_path, system):
 
 @pytest.mark.parametrize(
     ("system", "preset"),
-    [*((s, "tiny") for s in SIGNATURES), ("sin", "tiny-paper"), ("autovc", "tiny-paper")],
+    [
+        *((s, "tiny") for s in SIGNATURES),
+        *(pytest.param(s, "tiny-paper", marks=pytest.mark.slow) for s in ("sin", "autovc")),
+    ],
 )
 def test_length_and_batch_need_not_be_fixed(system, preset):
     """In a graph whose shapes are unknown every example is what it is alone, at any length."""
@@ -166,6 +169,7 @@ def test_information_that_makes_no_sense(change, reason):
         runtimes.ModelInfo.from_dict(values | change, "here")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("system", ["sin", "sdn"])
 def test_frames_that_are_not_computed_are_not_read(system):
     model, info = made(system)

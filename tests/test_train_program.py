@@ -53,6 +53,7 @@ def test_command_line_on_records(corpus, tmp_path, capsys, quick):
     assert hashlib.sha256(path.read_bytes()).hexdigest() == digest
 
 
+@pytest.mark.slow
 def test_masks_and_fades_are_asked_for_by_flags(corpus, tmp_path, capsys, quick):
     argv = flags(corpus, tmp_path, stage="f0", freq_mask=1000, time_mask=0.05, fade=0.1)
     assert train.run([*argv, "--debug"]) == 0
@@ -62,6 +63,7 @@ def test_masks_and_fades_are_asked_for_by_flags(corpus, tmp_path, capsys, quick)
     assert (kept["freq_mask"], kept["time_mask"], kept["fade"]) == (1000.0, 0.05, 0.1)
 
 
+@pytest.mark.slow
 def test_validation_phrases_of_records_are_heard_and_measured(corpus, tmp_path, quick):
     """Waveforms come from the records: audio for every phrase, a distortion of masked sound."""
     argv = flags(corpus, tmp_path, stage="unet", steps=1, phrase_frames=64, batch_size=4)
@@ -124,6 +126,7 @@ def test_command_line_errors(corpus, tmp_path, capsys):
     assert not (tmp_path / "autovc" / "checkpoints").exists()
 
 
+@pytest.mark.slow
 def test_the_program_sets_the_precision(corpus, tmp_path, quick):
     assert train.run(flags(corpus, tmp_path, precision="mixed_bfloat16", steps=1)) == 0
     assert keras.config.dtype_policy().name == "mixed_bfloat16"

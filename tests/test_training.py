@@ -176,6 +176,7 @@ def test_an_interrupted_run_goes_on_exactly(uninterrupted, tmp_path, steps):
     assert list(asked) == list(dict.fromkeys(uninterrupted.data.asked))
 
 
+@pytest.mark.slow
 def test_dropout_goes_on_exactly(tmp_path, monkeypatch):
     """Its random state is part of a checkpoint: 2 + 2 steps are 4."""
     half = dataclasses.replace(PRESETS["tiny"], unet_dropout=0.5)

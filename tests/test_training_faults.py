@@ -50,6 +50,7 @@ class Killed(BaseException):
     """What the process does not survive."""
 
 
+@pytest.mark.slow
 def test_killed_between_the_curves_and_the_checkpoint(whole, tmp_path):
     """The row and the best weights of step 4 are there, its checkpoint is not."""
     first = make_trainer(tmp_path)
@@ -117,7 +118,10 @@ def test_rows_beyond_the_checkpoint_are_dropped(tmp_path):
 # Signals
 
 
-SIGNALS = pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 0), (signal.SIGINT, 130)])
+SIGNALS = pytest.mark.parametrize(
+    ("number", "code"),
+    [(signal.SIGTERM, 0), pytest.param(signal.SIGINT, 130, marks=pytest.mark.slow)],
+)
 
 
 @SIGNALS

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from sep_tf import audio_io
+from sep_tf.evaluation.tables import p_value
 from sep_tf.listening_test.results import CONFIDENCE, Preference, Results, about, to_dict
 
 # The first and the second system of a pair, told apart without colour vision too.
@@ -131,14 +132,10 @@ def _rows(results: Results) -> tuple[list[str], list[list[str]]]:
         if p.share is not None and p.interval and p.p is not None:
             share = f"{100 * p.share:.0f} %"
             interval = f"{100 * p.interval[0]:.0f} to {100 * p.interval[1]:.0f} %"
-            value = _p(p.p)
+            value = p_value(p.p)
         pair, counts = f"{p.first} – {p.second}", (p.for_first, p.for_second, p.ties)
         rows.append([p.criterion, pair, *map(str, counts), share, interval, value])
     return titles, rows
-
-
-def _p(value: float) -> str:
-    return "< 0.001" if value < 0.001 else f"{value:.3f}"
 
 
 def _sentences(results: Results) -> list[str]:
@@ -156,7 +153,7 @@ def _sentences(results: Results) -> list[str]:
     if a + b + none:
         said = f", no difference {none}" if none else ""
         if results.identical_p is not None:
-            said += f"; p {_p(results.identical_p)} (a small one says that sides matter)"
+            said += f"; p {p_value(results.identical_p)} (a small one says that sides matter)"
         lines.append(f"Hidden identical pairs, of all who finished: A {a}, B {b}{said}.")
     return lines
 

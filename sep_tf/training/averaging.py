@@ -7,7 +7,6 @@ Of trainings that began from the same weights, the mean is often at least as goo
 them on what each has learned (Wortsman et al., "Model soups", ICML 2022). Of others it is nothing.
 """
 
-import os
 import shutil
 import sys
 from collections.abc import Sequence
@@ -17,7 +16,7 @@ import h5py
 import numpy as np
 from absl import flags
 
-from sep_tf import cli
+from sep_tf import audio_write, cli
 from sep_tf.errors import ModelError
 
 PROGRAM = cli.Program(
@@ -58,16 +57,12 @@ def average(paths: Sequence[Path | str], output: Path | str) -> None:
     for path, other in zip(paths, weights, strict=True):
         if {k: v.shape for k, v in other.items()} != {k: v.shape for k, v in weights[0].items()}:
             raise ModelError(f"{path} is of another network than {paths[0]}")
-    partial = f"{output}.partial"
-    try:
+    with audio_write.replacing(output) as partial:
         shutil.copyfile(paths[0], partial)
         with h5py.File(partial, "r+") as file:
             for name, first in weights[0].items():
                 if np.issubdtype(first.dtype, np.floating):
                     file[name][...] = np.mean([other[name] for other in weights], 0, np.float64)
-        os.replace(partial, output)
-    finally:
-        Path(partial).unlink(missing_ok=True)
 
 
 def main(args: list[str]) -> int:

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
+from sep_tf import audio_write
 from sep_tf.config import AudioConfig
 from sep_tf.training import pictures
 
@@ -28,10 +29,9 @@ class RunLog:
         kept = [row for row in rows if len(row) == len(head) and _number(row[0]) <= step]
         if len(kept) == len(rows):
             return
-        partial = self._path.with_name("partial.csv")
-        with partial.open("w", newline="", encoding="utf-8") as file:
-            csv.writer(file).writerows([head, *kept])
-        partial.replace(self._path)
+        with audio_write.replacing(self._path) as partial:
+            with open(partial, "w", newline="", encoding="utf-8") as file:
+                csv.writer(file).writerows([head, *kept])
 
     def row(self, values: dict[str, float]) -> None:
         """Adds a row; `values["step"]` is the step of the curves."""

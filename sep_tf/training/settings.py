@@ -5,6 +5,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from sep_tf import audio_write
 from sep_tf.config import AugmentConfig, ModelConfig, TrainConfig
 from sep_tf.errors import ModelError
 
@@ -33,9 +34,8 @@ class Settings:
             name: dataclasses.asdict(part) if dataclasses.is_dataclass(part) else part
             for name, part in vars(self).items()
         }
-        partial = folder / (NAME + ".partial")
-        partial.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
-        partial.replace(folder / NAME)
+        with audio_write.replacing(folder / NAME) as partial:
+            Path(partial).write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
 
     def check_resumes(self, other: "Settings | None", path: Path) -> None:
         """Raises ModelError unless a training with the settings of `path` may go on with these."""
