@@ -119,14 +119,15 @@ def main(args: list[str]) -> int:
 
 def _check_flags() -> None:
     """Raises UsageError for flags that contradict each other, ModelError for unknown weights."""
+    cli.require_packages("tensorflow", "keras")
     if FLAGS.weights:
         runtimes.find(FLAGS.weights, "keras")
         for name in ("preset", "system", "data_dir", "f0_decoding"):
             if FLAGS[name].present:
                 raise cli.UsageError(f"--{name} is for --model_dir: --weights have theirs")
-    for name in ("quantise", "calibration", "chunk_frames"):
-        if FLAGS.format != "tflite" and FLAGS[name].present:
-            raise cli.UsageError(f"--{name} is for --format=tflite, not for {FLAGS.format}")
+    for name in ("quantise", "calibration"):
+        if FLAGS.format == "saved_model" and FLAGS[name].present:
+            raise cli.UsageError(f"--{name} is for --format=tflite, not for a SavedModel")
     if FLAGS.format == "tflite" and FLAGS["model_version"].present:
         raise cli.UsageError("--model_version is of a SavedModel, not of a .tflite")
     if FLAGS.format == "tflite" and (FLAGS.quantise == "int8") != bool(FLAGS.calibration):

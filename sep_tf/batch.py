@@ -161,6 +161,7 @@ def find(patterns: Sequence[str]) -> list[tuple[str, str]]:
         # Songs may have brackets in their names.
         there = os.path.exists(pattern)
         files = [pattern] if there else glob.glob(pattern, recursive=True)
+        root = os.path.dirname(pattern) if there else root
         if os.path.isdir(pattern):
             root = pattern
             files = glob.glob(os.path.join(glob.escape(pattern), "**", "*"), recursive=True)

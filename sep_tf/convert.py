@@ -131,9 +131,10 @@ def convert_file(
     Raises:
       SepTfError: whatever is wrong with a file, in one line.
     """
-    from sep_tf import audio_io, editing, resynth, world
+    from sep_tf import audio_io, editing, overwriting, resynth, world
 
     started = time.monotonic()
+    overwriting.forbid([output], [path], "the output")
     info = audio_io.probe(path)
     rate = output_rate or info.sample_rate
     total_seconds = min(duration or math.inf, info.duration - offset)

@@ -127,9 +127,10 @@ def resynthesise_file(
       AudioError: the input is not the audio it should be.
       SepTfError: the output cannot be written.
     """
-    from sep_tf import audio_io, world
+    from sep_tf import audio_io, overwriting, world
 
     started = time.monotonic()
+    overwriting.forbid([target], [source], "the output")
     info = audio_io.probe(source)
     rate = output_rate or info.sample_rate
     total_seconds = min(duration or math.inf, info.duration - offset)

@@ -85,11 +85,14 @@ class Separator:
         """
         editing.check(transpose, formant)
         source: str | f0_sources.Contour = str(f0)
+        # Files beside the song that an output must not replace.
+        self._read: list[str | Path] = []
         if source not in F0_SOURCES:
             if not str(f0).lower().endswith(".csv"):
                 known = ", ".join((*F0_SOURCES, "FILE.csv"))
                 raise SepTfError(f"unknown f0 source '{f0}', expected one of: {known}")
             source = f0_sources.read(f0)
+            self._read = [f0]
         runtimes.find(model, runtime, server)
         self._model, self._runtime_name, self._singer = model, runtime, singer
         self._server = server
@@ -252,7 +255,7 @@ class Separator:
         side = outputs.SideFiles(features_out, f0_out, midi_out, plot)
         others = (accompaniment, *dataclasses.astuple(side))
         written = [dst, *(path for path in others if path is not None)]
-        overwriting.forbid(written, [src], "the output")
+        overwriting.forbid(written, [src, *self._read], "the output")
         self._check_side(side, accompaniment)
         rate = check_rate(info.sample_rate if output_rate is None else output_rate)
         total = max(info.duration - offset, 0.0)

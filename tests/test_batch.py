@@ -119,6 +119,7 @@ def test_names(songs):
     os.rename("songs/deep", "a[1]*")
     os.link("songs/one.wav", "Song [Live].wav")
     assert batch.find(["Song [Live].wav"]) == [("Song [Live].wav", "Song [Live]")]
+    assert batch.find(["a[1]*/two.flac"]) == [("a[1]*/two.flac", "two")]
     assert dict(batch.find(["a[1]*/"])) == {"a[1]*/one.wav": "one", "a[1]*/two.flac": "two"}
 
 

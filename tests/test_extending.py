@@ -98,7 +98,6 @@ def test_another_corpus(add, tmp_path, capsys):
     assert "odd.wav: is not named SINGER-SONG" in harness.one_line_error(module.run, argv, capsys)
 
 
-@pytest.mark.slow
 def test_another_format_and_another_runtime(add, tmp_path, monkeypatch, capsys):
     """What one writes the other runs: the same voice as Keras, through the commands."""
     from export import __main__ as program

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from sep_tf import audio_io, audio_write, cli, notes, outputs, plot, world
+from sep_tf import audio_io, audio_write, cli, notes, outputs, plot, resynth, world
 from sep_tf.errors import SepTfError
 from tests import harness
 from tests.test_separator import fake, song  # noqa: F401
@@ -276,3 +276,14 @@ def test_nothing_of_an_extraction_replaces_the_song_or_another_output(fake, tmp_
         with pytest.raises(SepTfError, match="would overwrite"):
             fake().separate_file(source, tmp_path / "voice.wav", **{wish: target})
     assert source.read_bytes() == before and os.listdir(tmp_path) == ["song.wav"]
+
+
+def test_the_melody_that_was_given_stays(fake, tmp_path):  # noqa: F811
+    source, melody = tmp_path / "song.wav", tmp_path / "melody.csv"
+    soundfile.write(source, harness.sung(0.5, 220.0), harness.RATE)
+    melody.write_text("0,220\n0.5,220\n")
+    with pytest.raises(SepTfError, match="would overwrite"):
+        fake(f0=melody).separate_file(source, tmp_path / "voice.wav", f0_out=melody)
+    assert melody.read_text() == "0,220\n0.5,220\n"
+    with pytest.raises(SepTfError, match="would overwrite"):
+        resynth.resynthesise_file(source, source)

@@ -142,7 +142,7 @@ def test_requests_that_fail_are_sent_again(server, folder):
 def test_errors_that_last_are_given_up_in_one_line(server):
     make_faulty(server, 1.0, [grpc.StatusCode.UNAVAILABLE])
     short = serving.Patience(1.0, 0.3, 0.01, 0.1)
-    with pytest.raises(SepTfError, match="given up after 0.3 s: UNAVAILABLE: injected"):
+    with pytest.raises(ModelError, match="given up after 0.3 s: UNAVAILABLE: injected"):
         serving.ServingRuntime(f"127.0.0.1:{server.port}", "sin-tiny", short)
 
 

@@ -83,7 +83,8 @@ def main(args: list[str]) -> int:
     else:
         info = audio_io.probe(args[0])
         rate, channels = info.sample_rate, info.channels
-        overwriting.forbid([FLAGS.output], args, "the output")
+        if FLAGS.output != "-":
+            overwriting.forbid([FLAGS.output], args, "the output")
         blocks = audio_io.read_blocks(args[0], FLAGS.block)
     from sep_tf.separator import Separator
 

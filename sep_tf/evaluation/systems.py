@@ -71,12 +71,12 @@ def known() -> dict[str, str]:
 
 
 # Names of columns and folders that are no system's.
-_TAKEN = ("mixture", "reference", "world")
+TAKEN = ("mixture", "reference", "world")
 
 
 def check_name(name: str) -> None:
     """Raises UsageError for a name that no system can have: files and folders are called so."""
-    if name in _TAKEN or name in (".", "..") or "/" in name or "\\" in name:
+    if name in TAKEN or name in (".", "..") or "/" in name or "\\" in name:
         raise cli.UsageError(f"a system cannot be called '{name}'")
 
 

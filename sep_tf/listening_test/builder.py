@@ -19,7 +19,7 @@ from sep_tf.listening_test import clips, design
 
 PAGE = Path(__file__).with_name("page")
 SCHEMA = 1
-# Trials of the headphone check; so many right are a pass (Woods et al. 2017: 5 of 6).
+# Trials of the headphone check (Woods et al. 2017).
 HEADPHONE_TRIALS = 6
 MIXTURE, VOICES = "mixture", ("world", "reference")
 

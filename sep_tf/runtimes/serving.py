@@ -79,7 +79,7 @@ class ServingRuntime:
         self.retries = 0
         self._lock = threading.Lock()
         self._transport = connect(server)
-        self._seen = False
+        self._seen = self._known = False
         self._attempt(lambda deadline: self._transport.status(model, deadline))
         self._seen = True
         described = self._predict("info", {"any": np.zeros(1, np.int32)})
@@ -93,6 +93,7 @@ class ServingRuntime:
         unit = self.model_info.alignment
         wide = self.model_info.context + -(-chunks.MARGIN // (chunks.HOP * unit)) * unit
         self.info = dataclasses.replace(self.model_info, context=wide)
+        self._known = True
 
     @property
     def _where(self) -> str:
@@ -140,7 +141,12 @@ class ServingRuntime:
         )
 
     def _attempt(self, request: Any) -> Any:
-        """Sends a request until it succeeds, or fails for good; raises ModelError."""
+        """Sends a request until it succeeds, or fails for good.
+
+        Raises:
+          ModelError: the request or the model is wrong, or the server was never there.
+          SepTfError: a server that has worked did not answer in time.
+        """
         patience, pause = self.patience, self.patience.first
         until = time.monotonic() + patience.total
         while True:
@@ -153,8 +159,8 @@ class ServingRuntime:
                 if not passing:
                     raise ModelError(f"{self._where}: {error}") from error
                 if time.monotonic() + pause > until:
-                    # One that has answered may be back for the next song.
-                    failure = SepTfError if self._seen else ModelError
+                    # One that has told its model may be back for the next song.
+                    failure = SepTfError if self._known else ModelError
                     raise failure(
                         f"{self._where}: given up after {patience.total:g} s: {error}"
                     ) from error
