@@ -128,14 +128,14 @@ def _check_flags() -> None:
     for name in ("quantise", "calibration"):
         if FLAGS.format == "saved_model" and FLAGS[name].present:
             raise cli.UsageError(f"--{name} is for --format=tflite, not for a SavedModel")
-    if FLAGS.format == "tflite" and FLAGS["model_version"].present:
+    if FLAGS.format != "tflite":
+        return
+    if FLAGS["model_version"].present:
         raise cli.UsageError("--model_version is of a SavedModel, not of a .tflite")
-    if FLAGS.format == "tflite" and (FLAGS.quantise == "int8") != bool(FLAGS.calibration):
-        raise cli.UsageError(
-            "--quantise=int8 needs --calibration=FOLDER, songs to calibrate on"
-            if FLAGS.quantise == "int8"
-            else f"--calibration is for --quantise=int8, not for {FLAGS.quantise}"
-        )
+    if FLAGS.quantise == "int8" and not FLAGS.calibration:
+        raise cli.UsageError("--quantise=int8 needs --calibration=FOLDER, songs to calibrate on")
+    if FLAGS.calibration and FLAGS.quantise != "int8":
+        raise cli.UsageError(f"--calibration is for --quantise=int8, not for {FLAGS.quantise}")
 
 
 def _network() -> tuple:

@@ -89,6 +89,11 @@ class AudioInfo:
         """Seconds."""
         return self.frames / self.sample_rate
 
+    def seconds_read(self, offset: float, duration: float | None) -> float:
+        """Seconds that `read_blocks` gives of the file, as far as its header tells."""
+        left = max(self.duration - offset, 0.0)
+        return left if duration is None else min(left, duration)
+
 
 def probe(path: StrPath) -> AudioInfo:
     """Opens the file and reads its header.

@@ -157,14 +157,14 @@ def find(patterns: Sequence[str]) -> list[tuple[str, str]]:
 
     found: dict[str, str] = {}
     for pattern in patterns:
-        root = os.path.dirname(re.split(r"[*?[]", pattern, maxsplit=1)[0])
-        # Songs may have brackets in their names.
-        there = os.path.exists(pattern)
-        files = [pattern] if there else glob.glob(pattern, recursive=True)
-        root = os.path.dirname(pattern) if there else root
         if os.path.isdir(pattern):
             root = pattern
             files = glob.glob(os.path.join(glob.escape(pattern), "**", "*"), recursive=True)
+        elif os.path.exists(pattern):  # songs may have brackets in their names
+            root, files = os.path.dirname(pattern), [pattern]
+        else:
+            root = os.path.dirname(re.split(r"[*?[]", pattern, maxsplit=1)[0])
+            files = glob.glob(pattern, recursive=True)
         songs = [file for file in sorted(files) if jobs.looks_like_a_song(file)]
         if not songs:
             raise SepTfError(f"{pattern}: no audio file matches")

@@ -137,7 +137,7 @@ def convert_file(
     overwriting.forbid([output], [path], "the output")
     info = audio_io.probe(path)
     rate = output_rate or info.sample_rate
-    total_seconds = min(duration or math.inf, info.duration - offset)
+    to_read = info.seconds_read(offset, duration)
     whole = audio_io.read_blocks(path, offset=offset, duration=duration)
     gain = level_gain(block.mean(axis=1) for block in whole)
     to_world = audio_io.Resampler(info.sample_rate, world.AUDIO.sample_rate)
@@ -147,7 +147,7 @@ def convert_file(
         for block in audio_io.read_blocks(path, offset=offset, duration=duration):
             yield gain * to_world.push(block.mean(axis=1))
             if progress:
-                progress(to_world.n_in / info.sample_rate, total_seconds)
+                progress(to_world.n_in / info.sample_rate, to_read)
         yield gain * to_world.finish()
 
     def changed() -> "Iterator[world.VocoderFeatures]":

@@ -123,9 +123,7 @@ def _folders(taken: Sequence[str]) -> "list[Folder]":
             name, path = Path(os.path.abspath(text)).name, text
         if not name or not path:
             raise cli.UsageError(f"--estimates_dir: '{text}' is no FOLDER and no NAME=FOLDER")
-        if name in systems.TAKEN:
-            raise cli.UsageError(f"a system cannot be called '{name}': --estimates_dir=NAME={path}")
-        systems.check_name(name)
+        systems.check_name(name, f": --estimates_dir=NAME={path}")
         if name in taken or any(f.name == name for f in folders):
             raise cli.UsageError(f"two systems are called '{name}': --estimates_dir=NAME={path}")
         folders.append(systems.Folder(name, path))

@@ -11,7 +11,7 @@ from typing import Self
 
 import numpy as np
 
-from sep_tf import audio_write, notes, plot
+from sep_tf import audio_io, audio_write, notes, plot
 from sep_tf.config import AudioConfig
 from sep_tf.world import VocoderFeatures
 
@@ -68,7 +68,7 @@ class Collector:
             self._spool = Spool(self._side.features)
             self._made.callback(self._spool.close)
         if self._side.plot is not None:
-            self._columns = plot.Columns(plot.seconds(self._src, *self._range))
+            self._columns = plot.Columns(audio_io.probe(self._src).seconds_read(*self._range))
         return self
 
     def __exit__(self, kind, error, trace) -> None:

@@ -54,18 +54,12 @@ class Columns:
         return 20.0 * np.log10(np.maximum(np.stack(self._levels), 1e-7))
 
 
-def seconds(path: StrPath, offset: float, duration: float | None) -> float:
-    """Seconds of a file that are read."""
-    length = audio_io.probe(path).duration - offset
-    return length if duration is None else min(length, duration)
-
-
 def of_file(path: StrPath, offset: float, duration: float | None) -> Columns:
     """The columns of a file."""
-    rate = audio_io.probe(path).sample_rate
-    columns = Columns(seconds(path, offset, duration))
+    info = audio_io.probe(path)
+    columns = Columns(info.seconds_read(offset, duration))
     for block in audio_io.read_blocks(path, offset=offset, duration=duration):
-        columns.add(block, rate)
+        columns.add(block, info.sample_rate)
     return columns
 
 

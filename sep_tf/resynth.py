@@ -4,7 +4,6 @@ What WORLD and the 60 + 4 code lose is lost to every system here: this is their 
 """
 
 import dataclasses
-import math
 import sys
 import time
 from collections.abc import Iterable, Iterator
@@ -133,7 +132,7 @@ def resynthesise_file(
     overwriting.forbid([target], [source], "the output")
     info = audio_io.probe(source)
     rate = output_rate or info.sample_rate
-    total_seconds = min(duration or math.inf, info.duration - offset)
+    to_read = info.seconds_read(offset, duration)
     to_world = audio_io.Resampler(info.sample_rate, world.AUDIO.sample_rate)
     from_world = audio_io.Resampler(world.AUDIO.sample_rate, rate)
 
@@ -141,7 +140,7 @@ def resynthesise_file(
         for block in audio_io.read_blocks(source, offset=offset, duration=duration):
             yield to_world.push(block.mean(axis=1))
             if progress:
-                progress(to_world.n_in / info.sample_rate, total_seconds)
+                progress(to_world.n_in / info.sample_rate, to_read)
         yield to_world.finish()
 
     with audio_io.VoiceWriter(target, rate, clip, encoding) as writer:

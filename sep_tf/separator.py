@@ -258,8 +258,7 @@ class Separator:
         overwriting.forbid(written, [src, *self._read], "the output")
         self._check_side(side, accompaniment)
         rate = check_rate(info.sample_rate if output_rate is None else output_rate)
-        total = max(info.duration - offset, 0.0)
-        total = total if duration is None else min(total, duration)
+        total = info.seconds_read(offset, duration)
         channels = info.channels if self.system == "unet" else 1
         kind: dict[str, Any] = {"clip": clip, "encoding": encoding, "channels": channels}
         with contextlib.ExitStack() as stack:

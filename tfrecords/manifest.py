@@ -165,14 +165,16 @@ def write_manifest(path: Path | str, rows: Iterable[Row]) -> None:
     if len({row.song_id for row in rows}) != len(rows):
         raise DataError(f"manifest {path}: a song is listed twice")
     path.parent.mkdir(parents=True, exist_ok=True)
-    with audio_write.replacing(path) as partial:
-        with open(partial, "w", newline="", encoding="utf-8") as file:
-            writer = csv.writer(file)
-            writer.writerow(COLUMNS + MIX_COLUMNS)
-            for row in rows:
-                values = dataclasses.astuple(row)
-                texts = [location(v) if isinstance(v, Path) else v for v in values]
-                try:
-                    writer.writerow(["" if value is None else value for value in texts])
-                except UnicodeEncodeError as error:
-                    raise DataError(f"{texts!a}: a name that is no UTF-8; rename it") from error
+    with (
+        audio_write.replacing(path) as partial,
+        open(partial, "w", newline="", encoding="utf-8") as file,
+    ):
+        writer = csv.writer(file)
+        writer.writerow(COLUMNS + MIX_COLUMNS)
+        for row in rows:
+            values = dataclasses.astuple(row)
+            texts = [location(v) if isinstance(v, Path) else v for v in values]
+            try:
+                writer.writerow(["" if value is None else value for value in texts])
+            except UnicodeEncodeError as error:
+                raise DataError(f"{texts!a}: a name that is no UTF-8; rename it") from error

@@ -71,13 +71,13 @@ def known() -> dict[str, str]:
 
 
 # Names of columns and folders that are no system's.
-TAKEN = ("mixture", "reference", "world")
+_TAKEN = ("mixture", "reference", "world")
 
 
-def check_name(name: str) -> None:
-    """Raises UsageError for a name that no system can have: files and folders are called so."""
-    if name in TAKEN or name in (".", "..") or "/" in name or "\\" in name:
-        raise cli.UsageError(f"a system cannot be called '{name}'")
+def check_name(name: str, hint: str = "") -> None:
+    """Raises UsageError, with a hint, for names that no system can have: folders are called so."""
+    if name in _TAKEN or name in (".", "..") or "/" in name or "\\" in name:
+        raise cli.UsageError(f"a system cannot be called '{name}'{hint}")
 
 
 def parse(names: Sequence[str], sin_model: str | None = None) -> dict[str, str]:

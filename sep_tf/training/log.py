@@ -29,9 +29,11 @@ class RunLog:
         kept = [row for row in rows if len(row) == len(head) and _number(row[0]) <= step]
         if len(kept) == len(rows):
             return
-        with audio_write.replacing(self._path) as partial:
-            with open(partial, "w", newline="", encoding="utf-8") as file:
-                csv.writer(file).writerows([head, *kept])
+        with (
+            audio_write.replacing(self._path) as partial,
+            open(partial, "w", newline="", encoding="utf-8") as file,
+        ):
+            csv.writer(file).writerows([head, *kept])
 
     def row(self, values: dict[str, float]) -> None:
         """Adds a row; `values["step"]` is the step of the curves."""
