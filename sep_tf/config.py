@@ -199,7 +199,7 @@ class AugmentConfig(_Config):
     paper's way.
     """
 
-    vocals_db: tuple[float, float] = (-34.0, -12.0)
+    vocals_db: tuple[float, float] = (-42.0, -10.0)
     # Vocals over backing: from loud rock, that buries its singers, to a voice with a guitar.
     snr_db: tuple[float, float] = (-12.0, 9.0)
     backing_free: float = 0.04
@@ -228,7 +228,7 @@ class AugmentConfig(_Config):
     # Energy of the tail relative to the direct sound.
     reverb_db: tuple[float, float] = (-18.0, -3.0)
     # Share of the altered mixtures that are driven into soft saturation, as mastering does, by so
-    # many dB; and of those that lack treble, as lossy codecs leave them.
+    # many dB; and of those that lack treble, as lossy codecs leave them, which their targets follow.
     saturated: float = 0.0
     drive_db: tuple[float, float] = (-6.0, 12.0)
     band_limited: float = 0.0

@@ -82,6 +82,25 @@ def test_targets_follow_the_colour_of_the_voice(corpus, options, colour):
     pytest.fail("no voice in the batch")
 
 
+def test_targets_follow_the_band_of_the_mixture(corpus, options):
+    plain = AugmentConfig(backing_free=0.0, vocal_free=0.0)
+    limited = dataclasses.replace(plain, band_limited=0.5, cutoff_hz=(6000.0, 7000.0))
+    options = dataclasses.replace(options, spectrograms=(), waveforms=("mixture", "voice"))
+    (before,), (after,) = (
+        take(corpus, dataclasses.replace(options, augment=config)) for config in (plain, limited)
+    )
+    np.testing.assert_array_equal(before["voice"], after["voice"])
+    lost = (after["features"] - before["features"])[..., :60]
+    # Audible frames alone: silent ones are at the floor before and after.
+    lost = [row[heard > 0] for row, heard in zip(lost, before["audible"], strict=True)]
+    follows = [len(row) > 0 and bool(np.abs(row).max() > 1.0) for row in lost]
+    is_limited = np.abs(after["mixture"] - before["mixture"]).max(axis=1) > 1e-5
+    heard = [len(row) > 0 for row in lost]
+    assert 0 < np.sum(is_limited & heard) < np.sum(heard)
+    np.testing.assert_array_equal(follows, is_limited & heard)
+    np.testing.assert_array_equal(after["features"][..., 60:], before["features"][..., 60:])
+
+
 def test_examples_without_voice_or_music_are_as_many_as_asked_for(corpus, options):
     """Shares of 2000 examples, within three standard deviations; never both at once."""
     count, shares = 2000, {"accompaniment": 0.2, "voice": 0.1}

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from sep_tf import world
 from sep_tf.config import AugmentConfig
 from tfrecords import augment, cutting, mastering
 
@@ -52,3 +53,30 @@ def test_mastering_acts_on_its_share_of_the_altered_mixtures_alone():
     assert 0.6 < changed[altered].mean() < 0.9  # 1 - 0.5 * 0.5
     off = dataclasses.replace(config, saturated=0.0, band_limited=0.0)
     np.testing.assert_array_equal(augment._mastered(mixtures, phrases, off), mixtures)
+
+
+def test_targets_of_limited_bands_are_what_world_finds_below_and_nearly_silent_above():
+    rng = np.random.default_rng(0)
+    voice = sum(tone(200 * h, 0.1 / h) for h in range(1, 75))
+    voice += 1e-3 * rng.standard_normal(RATE).astype(np.float32)
+    cutoff = tf.constant([7000.0])
+    limited = mastering.limit_band(tf.constant(voice[None]), cutoff).numpy()[0]
+    before, after = world.analyse(voice, "dio"), world.analyse(limited, "dio")
+    frames = slice(40, 160)
+
+    def level_db(features, envelope):
+        features = dataclasses.replace(features, envelope=envelope)
+        return 10 * np.log10(world.decode(features)[1][frames]).mean(axis=0)
+
+    change = mastering.limited_target(cutoff).numpy()[0].astype(np.float64)
+    plain = level_db(before, before.envelope)
+    target, found = (
+        level_db(before, before.envelope + change) - plain,
+        level_db(after, after.envelope) - plain,
+    )
+    hz = np.linspace(0, RATE / 2, len(target))
+    below, above = hz < 6000, hz > 8500
+    np.testing.assert_allclose(target[below], 0.0, atol=3.0)
+    assert np.abs(target - found)[below].mean() < 1.0
+    np.testing.assert_allclose(target[above], -40.0, atol=2.0)
+    assert (found[above] < -20.0).all()

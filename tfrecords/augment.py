@@ -58,7 +58,11 @@ def mix(phrases: Tensors, frames: int, config: AugmentConfig, seed: Any = 0) -> 
         curves = _colours(draws, config) * tf.cast(altered, tf.float32)[:, None]
         sung = _changed(altered, sung, equalise.apply, curves)
         coded = tf.matmul(curves, equalise.feature_basis())
-        change = tf.pad(coded, [[0, 0], [0, AUDIO.aperiodicity_size]])
+        change += tf.pad(coded, [[0, 0], [0, AUDIO.aperiodicity_size]])
+    if config.band_limited:
+        limited, cutoff_hz = _chosen(phrases, "cutoff", config.band_limited, config.cutoff_hz)
+        coded = tf.where(limited[:, None], mastering.limited_target(cutoff_hz), 0.0)
+        change += tf.pad(coded, [[0, 0], [0, AUDIO.aperiodicity_size]])
     audible = _audible(phrases, sung, gain, vocal_free, frames, config)
     if config.reverb:
         sung = _in_rooms(sung, phrases, seed, config)
@@ -180,16 +184,23 @@ def _in_rooms(dry: tf.Tensor, phrases: Tensors, seed: Any, config: AugmentConfig
 
 def _mastered(mixture: tf.Tensor, phrases: Tensors, config: AugmentConfig) -> tf.Tensor:
     """Mixtures [N, samples], some of the altered ones saturated, without treble, or both."""
-    draws, altered = phrases["draws"], phrases["altered"]
     for share, name, change, limits in (
         (config.saturated, "drive", mastering.saturate, config.drive_db),
         (config.band_limited, "cutoff", mastering.limit_band, config.cutoff_hz),
     ):
         if share:
-            # One draw decides whether and how much.
-            chosen = altered & (draws[name] < share)
-            mixture = _changed(chosen, mixture, change, between(draws[name] / share, limits))
+            chosen, values = _chosen(phrases, name, share, limits)
+            mixture = _changed(chosen, mixture, change, values)
     return mixture
+
+
+def _chosen(
+    phrases: Tensors, name: str, share: float, limits: tuple[float, float]
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """A share of the altered examples, bool [N], and a value between the limits for each, [N]."""
+    # One draw decides whether and how much.
+    draws = phrases["draws"][name]
+    return phrases["altered"] & (draws < share), between(draws / share, limits)
 
 
 def _speed(units: tf.Tensor) -> tf.Tensor:

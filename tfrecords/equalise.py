@@ -31,12 +31,18 @@ def _interpolation(bins: int) -> np.ndarray:
 
 
 @functools.lru_cache
+def coding() -> np.ndarray:
+    """What each bin of WORLD's log power gives to the coded envelope, float32 [bins, 60]."""
+    envelopes = np.exp(np.eye(AUDIO.world_fft_length // 2 + 1))
+    coded = pyworld.code_spectral_envelope(envelopes, AUDIO.sample_rate, AUDIO.envelope_size)
+    return coded.astype(np.float32)
+
+
+@functools.lru_cache
 def feature_basis() -> np.ndarray:
     """Change of the coded envelope for 1 dB at each control point, float32 [POINTS, 60]."""
     log_power = _interpolation(AUDIO.world_fft_length // 2 + 1) * np.log(10.0) / 10.0
-    envelopes = np.ascontiguousarray(np.exp(log_power))
-    coded = pyworld.code_spectral_envelope(envelopes, AUDIO.sample_rate, AUDIO.envelope_size)
-    return coded.astype(np.float32)
+    return log_power.astype(np.float32) @ coding()
 
 
 def tilts(rise_db: tf.Tensor) -> tf.Tensor:

@@ -1,14 +1,22 @@
 """What happens to a whole mixture: soft saturation, and the treble that lossy codecs leave out.
 
-Both are of the input only. The target stays the raw voice, at its level in the mixture.
+Saturation is of the input only: the target stays the raw voice at its level in the mixture. The
+treble that a mixture lacks its target lacks too: nobody can hear what it was, and networks that
+have to guess it sing it where a song has none.
 """
 
+import numpy as np
 import tensorflow as tf
 
+from sep_tf.config import AudioConfig
 from tfrecords import equalise
+
+AUDIO = AudioConfig()
 
 # Width of the edge at the cut-off, Hz.
 _EDGE_HZ = 300.0
+# How far down a target is above the cut-off: below what the distortion of voices can see.
+_EMPTY_DB = -40.0
 
 
 def saturate(audio: tf.Tensor, drive_db: tf.Tensor) -> tf.Tensor:
@@ -23,6 +31,17 @@ def saturate(audio: tf.Tensor, drive_db: tf.Tensor) -> tf.Tensor:
 
 def limit_band(audio: tf.Tensor, cutoff_hz: tf.Tensor) -> tf.Tensor:
     """Zero-phase low-pass with a steep edge: audio [N, samples], cutoff_hz [N] -> as audio."""
+    return equalise.filtered(audio, lambda hz: tf.exp(_edge(cutoff_hz, hz)))
+
+
+def limited_target(cutoff_hz: tf.Tensor) -> tf.Tensor:
+    """What `limit_band` adds to coded envelopes, [N] -> [N, 60]; at most 40 dB are taken away."""
+    hz = np.linspace(0.0, AUDIO.sample_rate / 2, AUDIO.world_fft_length // 2 + 1)
+    power = 2.0 * _edge(cutoff_hz, hz.astype(np.float32))
+    return tf.matmul(tf.maximum(power, _EMPTY_DB * np.log(10.0) / 10.0), equalise.coding())
+
+
+def _edge(cutoff_hz: tf.Tensor, hz: np.ndarray) -> tf.Tensor:
+    """Log of the low-pass's gains at frequencies in Hz [bins], [N, bins]."""
     # Edges this steep ring for a few milliseconds.
-    cutoff = cutoff_hz[:, tf.newaxis]
-    return equalise.filtered(audio, lambda hz: tf.sigmoid((cutoff - hz) * (4.0 / _EDGE_HZ)))
+    return tf.math.log_sigmoid((cutoff_hz[:, tf.newaxis] - hz) * (4.0 / _EDGE_HZ))
