@@ -56,6 +56,8 @@ EXTRAS = {
 }
 EXTRAS["dev"] = sorted({r for extra in EXTRAS.values() for r in extra}) + [
     "build>=1.2",
+    # One worker of the tests makes what several need.
+    "filelock>=3.12",
     "hypothesis>=6.100",
     # The second Keras backend that the networks are tested on.
     "jax>=0.4.30",

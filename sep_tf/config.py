@@ -228,7 +228,7 @@ class AugmentConfig(_Config):
     # Energy of the tail relative to the direct sound.
     reverb_db: tuple[float, float] = (-18.0, -3.0)
     # Share of the altered mixtures that are driven into soft saturation, as mastering does, by so
-    # many dB; and of those that lack treble, as lossy codecs leave them, which their targets follow.
+    # many dB; and of those that lack treble, as lossy codecs leave them. Targets lack it, too.
     saturated: float = 0.0
     drive_db: tuple[float, float] = (-6.0, 12.0)
     band_limited: float = 0.0

@@ -11,9 +11,11 @@ os.environ.setdefault("KERAS_BACKEND", "tensorflow")
 
 import dataclasses
 import pathlib
+import pickle
 import signal
 import sys
 
+import filelock
 import numpy as np
 import pytest
 import soundfile
@@ -100,13 +102,26 @@ class Run:
 
 
 @pytest.fixture(scope="session")
-def run(tmp_path_factory) -> Run:
-    """All stages of the tiny preset, each for 200 steps on one batch it can learn by heart."""
+def run(tmp_path_factory, worker_id) -> Run:
+    """All stages of the tiny preset, each for 200 steps on one batch it can learn by heart.
+
+    One worker trains, the others wait for it.
+    """
+    folder = tmp_path_factory.getbasetemp()
+    if worker_id == "master":
+        return _trained(folder / "run")
+    kept = folder.parent / "run.pickle"
+    with filelock.FileLock(f"{kept}.lock"):
+        if not kept.exists():
+            kept.write_bytes(pickle.dumps(_trained(folder.parent / "run")))
+    return pickle.loads(kept.read_bytes())
+
+
+def _trained(model_dir: pathlib.Path) -> Run:
     import keras
 
     from sep_tf.training import stages
 
-    model_dir = tmp_path_factory.mktemp("run")
     done = Run(model_dir, {}, {})
     for name in stages.STAGES:
         keras.utils.set_random_seed(1)

@@ -200,7 +200,7 @@ def test_values_that_are_not_finite_are_named_in_debug(corpus, options, monkeypa
         take(corpus, dataclasses.replace(options, debug=True))
 
 
-@pytest.mark.parametrize("workers", [2, 3])
+@pytest.mark.parametrize("workers", [2, pytest.param(3, marks=pytest.mark.slow)])
 def test_workers_share_the_batches_of_one(corpus, options, workers):
     options = dataclasses.replace(options, batch_size=6)
     whole = take(corpus, options, count=2)

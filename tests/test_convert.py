@@ -82,7 +82,7 @@ def test_silence_stays_silence(tmp_path):
     assert len(found) == 20_000 and not found.any()
 
 
-@pytest.mark.parametrize("semitones", [0, -5])
+@pytest.mark.parametrize("semitones", [pytest.param(0, marks=pytest.mark.slow), -5])
 def test_the_bundled_model_keeps_the_melody(tmp_path, semitones):
     """Four seconds of the bundled voice, as somebody else, and a fourth lower."""
     output = tmp_path / "out.wav"

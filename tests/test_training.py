@@ -152,7 +152,7 @@ def stop_after(trainer, steps: int) -> None:
     trainer.train_step = step
 
 
-@pytest.mark.parametrize("steps", [2, 3])
+@pytest.mark.parametrize("steps", [2, pytest.param(3, marks=pytest.mark.slow)])
 def test_an_interrupted_run_goes_on_exactly(uninterrupted, tmp_path, steps):
     """Stopped within a segment, and at its end: the same weights, data and curves as without."""
     before = signal.getsignal(signal.SIGTERM)
