@@ -199,7 +199,7 @@ class AugmentConfig(_Config):
     paper's way.
     """
 
-    vocals_db: tuple[float, float] = (-42.0, -10.0)
+    vocals_db: tuple[float, float] = (-34.0, -12.0)
     # Vocals over backing: from loud rock, that buries its singers, to a voice with a guitar.
     snr_db: tuple[float, float] = (-12.0, 9.0)
     backing_free: float = 0.04
@@ -228,11 +228,13 @@ class AugmentConfig(_Config):
     # Energy of the tail relative to the direct sound.
     reverb_db: tuple[float, float] = (-18.0, -3.0)
     # Share of the altered mixtures that are driven into soft saturation, as mastering does, by so
-    # many dB; and of those that lack treble, as lossy codecs leave them. Targets lack it, too.
+    # many dB; and of those that lack treble, as lossy codecs leave them.
     saturated: float = 0.0
     drive_db: tuple[float, float] = (-6.0, 12.0)
     band_limited: float = 0.0
     cutoff_hz: tuple[float, float] = (6000.0, 16_000.0)
+    # Whether the target lacks the treble that its mixture lacks; else it is to be guessed.
+    limited_target: bool = False
     # Linear gains of the recordings as they are, instead of levels in dB.
     vocals_gain: tuple[float, float] | None = None
     backing_gain: tuple[float, float] | None = None
@@ -278,6 +280,9 @@ PRODUCED = dataclasses.replace(
     vocals_eq_db=4.0,
     vocals_tilt_db=20.0,
     vocals_dull=0.15,
+    # Quiet and loud songs.
+    vocals_db=(-42.0, -10.0),
+    limited_target=True,
 )
 
 # Distances of vocoder features that stages can minimise.

@@ -107,13 +107,15 @@ def run(tmp_path_factory, worker_id) -> Run:
 
     One worker trains, the others wait for it.
     """
-    folder = tmp_path_factory.getbasetemp()
+    model_dir = tmp_path_factory.mktemp("run") / "run"
     if worker_id == "master":
-        return _trained(folder / "run")
-    kept = folder.parent / "run.pickle"
+        return _trained(model_dir)
+    kept = tmp_path_factory.getbasetemp().parent / "run.pickle"
     with filelock.FileLock(f"{kept}.lock"):
         if not kept.exists():
-            kept.write_bytes(pickle.dumps(_trained(folder.parent / "run")))
+            whole = model_dir.with_suffix(".pickle")
+            whole.write_bytes(pickle.dumps(_trained(model_dir)))
+            whole.replace(kept)
     return pickle.loads(kept.read_bytes())
 
 

@@ -10,7 +10,7 @@ import tensorflow as tf
 from sep_tf.config import AugmentConfig
 from sep_tf.errors import DataError
 from tests import harness
-from tfrecords import augment, dataset, equalise, schema
+from tfrecords import augment, dataset, equalise, mastering, schema
 
 
 @pytest.fixture
@@ -83,22 +83,41 @@ def test_targets_follow_the_colour_of_the_voice(corpus, options, colour):
 
 
 def test_targets_follow_the_band_of_the_mixture(corpus, options):
-    plain = AugmentConfig(backing_free=0.0, vocal_free=0.0)
-    limited = dataclasses.replace(plain, band_limited=0.5, cutoff_hz=(6000.0, 7000.0))
-    options = dataclasses.replace(options, spectrograms=(), waveforms=("mixture", "voice"))
-    (before,), (after,) = (
-        take(corpus, dataclasses.replace(options, augment=config)) for config in (plain, limited)
+    """Where the mixture ends, the target of its audible frames ends: the same cut-off."""
+    plain = AugmentConfig(backing_free=0.0, vocal_free=0.0, altered=0.7)
+    limited = dataclasses.replace(
+        plain, band_limited=0.7, cutoff_hz=(6000.0, 12_000.0), limited_target=True
+    )
+    options = dataclasses.replace(
+        options, batch_size=16, spectrograms=(), waveforms=("mixture", "voice")
+    )
+    before, after, unheard = (
+        take(corpus, dataclasses.replace(options, augment=config))[0]
+        for config in (plain, limited, dataclasses.replace(limited, limited_target=False))
     )
     np.testing.assert_array_equal(before["voice"], after["voice"])
-    lost = (after["features"] - before["features"])[..., :60]
-    # Audible frames alone: silent ones are at the floor before and after.
-    lost = [row[heard > 0] for row, heard in zip(lost, before["audible"], strict=True)]
-    follows = [len(row) > 0 and bool(np.abs(row).max() > 1.0) for row in lost]
-    is_limited = np.abs(after["mixture"] - before["mixture"]).max(axis=1) > 1e-5
-    heard = [len(row) > 0 for row in lost]
-    assert 0 < np.sum(is_limited & heard) < np.sum(heard)
-    np.testing.assert_array_equal(follows, is_limited & heard)
-    np.testing.assert_array_equal(after["features"][..., 60:], before["features"][..., 60:])
+    np.testing.assert_array_equal(before["features"], unheard["features"])
+    np.testing.assert_array_equal(unheard["mixture"], after["mixture"])
+    hz = np.fft.rfftfreq(before["mixture"].shape[1], 1 / 32_000)
+    cutoffs = np.arange(5800.0, 12_200.0, 50.0, dtype=np.float32)
+    expected = mastering.limited_target(tf.constant(cutoffs)).numpy()
+    found = []
+    for row in range(16):
+        audible = before["audible"][row] > 0
+        lost = (after["features"] - before["features"])[row]
+        np.testing.assert_array_equal(lost[~audible], 0.0)
+        np.testing.assert_array_equal(lost[:, 60:], 0.0)
+        spectra = [np.abs(np.fft.rfft(batch["mixture"][row])) for batch in (before, after)]
+        if not audible.any() or np.allclose(*spectra, rtol=1e-3, atol=1e-3):
+            np.testing.assert_array_equal(lost, 0.0)
+            continue
+        # Half of the amplitude is left at the cut-off.
+        in_mixture = hz[np.flatnonzero(spectra[1] < 0.5 * spectra[0])[0]]
+        distance = np.abs(expected - lost[audible][0, :60]).max(axis=1)
+        assert distance.min() < 0.1
+        assert cutoffs[distance.argmin()] == pytest.approx(in_mixture, abs=150.0)
+        found.append(in_mixture)
+    assert len(found) > 3 and np.ptp(found) > 1000.0
 
 
 def test_examples_without_voice_or_music_are_as_many_as_asked_for(corpus, options):

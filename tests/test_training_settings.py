@@ -311,3 +311,4 @@ def test_who_knows_singers_hears_them_in_their_own_colour(name):
     augment = stages.STAGES[name].augment
     assert augment.speed == (1.0, 1.0) and augment.backing_speed != (1.0, 1.0)
     assert not (augment.vocals_eq_db or augment.vocals_tilt_db or augment.vocals_dull)
+    assert augment.band_limited and not augment.limited_target

@@ -38,7 +38,8 @@ def mix(phrases: Tensors, frames: int, config: AugmentConfig, seed: Any = 0) -> 
     Returns:
       `mixture` float32 [N, (frames - 1) * hop + 2 * margin] (the sum of `voice` and
       `accompaniment`, also returned, unless mastered), features [N, frames, 64] following the
-      vocal's gain exactly (c0 + 2 ln g; not where the target is fixed), f0 [N, frames] in Hz,
+      vocal's gain exactly (c0 + 2 ln g; not where the target is fixed) and, where it is audible,
+      its colour and the mixture's band as the config says, f0 [N, frames] in Hz,
       voiced and audible float32 [N, frames], singer and song_index int32 [N].
     """
     draws, altered = phrases["draws"], phrases["altered"]
@@ -59,7 +60,7 @@ def mix(phrases: Tensors, frames: int, config: AugmentConfig, seed: Any = 0) -> 
         sung = _changed(altered, sung, equalise.apply, curves)
         coded = tf.matmul(curves, equalise.feature_basis())
         change += tf.pad(coded, [[0, 0], [0, AUDIO.aperiodicity_size]])
-    if config.band_limited:
+    if config.band_limited and config.limited_target:
         limited, cutoff_hz = _chosen(phrases, "cutoff", config.band_limited, config.cutoff_hz)
         coded = tf.where(limited[:, None], mastering.limited_target(cutoff_hz), 0.0)
         change += tf.pad(coded, [[0, 0], [0, AUDIO.aperiodicity_size]])
@@ -73,7 +74,9 @@ def mix(phrases: Tensors, frames: int, config: AugmentConfig, seed: Any = 0) -> 
         music = masks.fade(music, *(config.fade * draws[k] for k in ("fade_in", "fade_out")))
 
     target_gain = tf.ones_like(gain) if config.fixed_target else gain
-    features = _targets(phrases, frames, target_gain, change, config)
+    # Silence is silence in any colour and band.
+    changes = change[:, None] * tf.cast(audible, tf.float32)[..., None]
+    features = _targets(phrases, frames, target_gain, changes, config)
     features = tf.where(vocal_free[:, None, None], tf.constant(_SILENCE.stacked), features)
     f0, inside = _at_frames(phrases, "f0", frames, config)
     f0 = tf.where(inside, f0 * _speed(phrases["units"])[:, None], float(_SILENCE.f0[0]))
@@ -241,21 +244,21 @@ def _audible(
 
 
 def _targets(
-    phrases: Tensors, frames: int, gain: tf.Tensor, change: tf.Tensor, config: AugmentConfig
+    phrases: Tensors, frames: int, gain: tf.Tensor, changes: tf.Tensor, config: AugmentConfig
 ) -> tf.Tensor:
-    """Features [N, frames, 64] after speeds, gains and equalisations that add `change` [N, 64]."""
+    """Features [N, frames, 64] after speeds, gains, and filters that add `changes`, as features."""
     features, inside = _at_frames(phrases, "features", frames, config)
     if cutting.is_played_faster(config):
         features = _changed(
             phrases["units"] != cutting.UNITS, features, playback.faster, phrases["units"]
         )
     louder = 2.0 * tf.math.log(gain)[:, None]
-    change += tf.pad(louder, [[0, 0], [0, AUDIO.feature_size - 1]])
+    changes += tf.pad(louder, [[0, 0], [0, AUDIO.feature_size - 1]])[:, None]
     silence = tf.constant(_SILENCE.stacked)
     # c0 alone has a floor.
     floor = np.full(AUDIO.feature_size, -np.inf, np.float32)
     floor[0] = _SILENCE.envelope[0, 0]
-    return tf.where(inside[..., None], tf.maximum(features + change[:, None], floor), silence)
+    return tf.where(inside[..., None], tf.maximum(features + changes, floor), silence)
 
 
 def frame_power(audio: tf.Tensor, frames: int) -> tf.Tensor:

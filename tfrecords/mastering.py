@@ -1,8 +1,8 @@
 """What happens to a whole mixture: soft saturation, and the treble that lossy codecs leave out.
 
-Saturation is of the input only: the target stays the raw voice at its level in the mixture. The
-treble that a mixture lacks its target lacks too: nobody can hear what it was, and networks that
-have to guess it sing it where a song has none.
+Saturation is of the input only: the target stays the raw voice at its level in the mixture. Targets
+can lack the treble that mixtures lack: nobody can hear what it was, and networks that have to guess
+it sing it where a song has none.
 """
 
 import numpy as np
@@ -15,8 +15,9 @@ AUDIO = AudioConfig()
 
 # Width of the edge at the cut-off, Hz.
 _EDGE_HZ = 300.0
-# How far down a target is above the cut-off: below what the distortion of voices can see.
-_EMPTY_DB = -40.0
+# How far down a target's envelope is above the cut-off: most voices are below the floor of the
+# distortion then. What WORLD finds there is its own floor, or what the edge leaks.
+_EMPTY_DB = -30.0
 
 
 def saturate(audio: tf.Tensor, drive_db: tf.Tensor) -> tf.Tensor:
@@ -35,7 +36,7 @@ def limit_band(audio: tf.Tensor, cutoff_hz: tf.Tensor) -> tf.Tensor:
 
 
 def limited_target(cutoff_hz: tf.Tensor) -> tf.Tensor:
-    """What `limit_band` adds to coded envelopes, [N] -> [N, 60]; at most 40 dB are taken away."""
+    """What `limit_band` adds to coded envelopes, [N] -> [N, 60]: about 30 dB less above."""
     hz = np.linspace(0.0, AUDIO.sample_rate / 2, AUDIO.world_fft_length // 2 + 1)
     power = 2.0 * _edge(cutoff_hz, hz.astype(np.float32))
     return tf.matmul(tf.maximum(power, _EMPTY_DB * np.log(10.0) / 10.0), equalise.coding())

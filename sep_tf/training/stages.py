@@ -87,7 +87,7 @@ class EncoderStage(Stage):
     validation_split = "validation"
     defaults = {"batch_size": 16, "phrase_frames": 256, "steps": 4000}
     averages = frozenset({"code_spread"})
-    # The voice stays as it is: the teacher knows the singers at their own speed and colour.
+    # The voice stays as it is: the teacher knows the singers at their own speed, colour and band.
     augment = KNOWN_SINGERS
 
     def create(self, config: ModelConfig, model_dir: Path) -> None:
