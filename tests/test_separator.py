@@ -330,9 +330,6 @@ def test_synthesis_and_networks_overlap(fake, monkeypatch):
 
 # The bundled weights.
 
-# Of the bundled song: two seconds without a voice, eight with it.
-SONG_SECONDS = 10
-
 
 @pytest.fixture(scope="module")
 def bundled():
@@ -340,15 +337,16 @@ def bundled():
 
 
 @pytest.fixture(scope="module")
-def demo_features(bundled):
-    mix = audio_io.read(SONG / "mix.flac", RATE)[0][: SONG_SECONDS * RATE]
-    return mix, bundled.analyse(mix, RATE)
+def demo_song(bundled):
+    """Mixture, voice and features of ten seconds: two without a voice, eight with it."""
+    names = ("mix.flac", "vocals.flac")
+    mix, true = (audio_io.read(SONG / name, RATE)[0][: 10 * RATE] for name in names)
+    return mix, true, bundled.analyse(mix, RATE)
 
 
-def test_bundled_song_is_in_tune_and_silent_where_nobody_sings(demo_features):
+def test_bundled_song_is_in_tune_and_silent_where_nobody_sings(demo_song):
     """A guard against broken weights or front ends; the song is no test of quality."""
-    _, features = demo_features
-    true = audio_io.read(SONG / "vocals.flac", RATE)[0][: SONG_SECONDS * RATE]
+    _, true, features = demo_song
     reference = metrics.analyse_voice(true)
     scores = metrics.pitch_scores(reference.f0, features.f0, features.voiced)
     # WORLD's harvest on the mixture: 0.12.
@@ -358,8 +356,8 @@ def test_bundled_song_is_in_tune_and_silent_where_nobody_sings(demo_features):
     assert metrics.distortion(reference, metrics.analyse_voice(voice)).mean_db < 8.0
 
 
-def test_runtimes_give_the_same_voice(demo_features):
-    mix, features = demo_features
+def test_runtimes_give_the_same_voice(demo_song):
+    mix, _, features = demo_song
     other = separator.Separator(runtime="keras").analyse(mix[: 5 * RATE], RATE)
     both = slice(0, len(other) - 200)
     cents = 1200 * np.abs(np.log2(other.f0[both] / features.f0[both]))

@@ -54,16 +54,14 @@ def mix(phrases: Tensors, frames: int, config: AugmentConfig, seed: Any = 0) -> 
     )
     if config.backing_voices:
         music += _backing_voices(phrases, gain, vocal_free, samples, config)
-    change = tf.zeros([tf.shape(gain)[0], AUDIO.feature_size])
+    change = tf.zeros([tf.shape(gain)[0], AUDIO.envelope_size])
     if config.vocals_eq_db or config.vocals_tilt_db or config.vocals_dull:
-        curves = _colours(draws, config) * tf.cast(altered, tf.float32)[:, None]
+        curves = _colours(phrases, config) * tf.cast(altered, tf.float32)[:, None]
         sung = _changed(altered, sung, equalise.apply, curves)
-        coded = tf.matmul(curves, equalise.feature_basis())
-        change += tf.pad(coded, [[0, 0], [0, AUDIO.aperiodicity_size]])
+        change += tf.matmul(curves, equalise.feature_basis())
     if config.band_limited and config.limited_target:
         limited, cutoff_hz = _chosen(phrases, "cutoff", config.band_limited, config.cutoff_hz)
-        coded = tf.where(limited[:, None], mastering.limited_target(cutoff_hz), 0.0)
-        change += tf.pad(coded, [[0, 0], [0, AUDIO.aperiodicity_size]])
+        change += tf.where(limited[:, None], mastering.limited_target(cutoff_hz), 0.0)
     audible = _audible(phrases, sung, gain, vocal_free, frames, config)
     if config.reverb:
         sung = _in_rooms(sung, phrases, seed, config)
@@ -75,6 +73,7 @@ def mix(phrases: Tensors, frames: int, config: AugmentConfig, seed: Any = 0) -> 
 
     target_gain = tf.ones_like(gain) if config.fixed_target else gain
     # Silence is silence in any colour and band.
+    change = tf.pad(change, [[0, 0], [0, AUDIO.aperiodicity_size]])
     changes = change[:, None] * tf.cast(audible, tf.float32)[..., None]
     features = _targets(phrases, frames, target_gain, changes, config)
     features = tf.where(vocal_free[:, None, None], tf.constant(_SILENCE.stacked), features)
@@ -128,16 +127,15 @@ def _backing_voices(
     return audio * tf.where(wanted, louder, 0.0)[:, None]
 
 
-def _colours(draws: Tensors, config: AugmentConfig) -> tf.Tensor:
+def _colours(phrases: Tensors, config: AugmentConfig) -> tf.Tensor:
     """Gain of the vocals in dB at the control points of the equalisation, [N, POINTS]."""
+    draws = phrases["draws"]
     curves = config.vocals_eq_db * draws["curves"][:, 0]
     if config.vocals_tilt_db:
         curves += equalise.tilts(config.vocals_tilt_db * (2.0 * draws["tilt"] - 1.0))
     if config.vocals_dull:
-        # One draw decides whether and how much.
-        depth_db = between(draws["dull"] / config.vocals_dull, config.dull_db)
-        is_dull = tf.cast(draws["dull"] < config.vocals_dull, tf.float32)
-        curves += equalise.falls(is_dull * depth_db, draws["dull_from"])
+        dull, depth_db = _chosen(phrases, "dull", config.vocals_dull, config.dull_db)
+        curves += equalise.falls(tf.where(dull, depth_db, 0.0), draws["dull_from"])
     return curves
 
 
