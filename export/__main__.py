@@ -130,6 +130,8 @@ def _check_flags() -> None:
             raise cli.UsageError(f"--{name} is for --format=tflite, not for a SavedModel")
     if FLAGS.format != "tflite":
         return
+    if Path(FLAGS.output).name in ("", ".."):
+        raise cli.UsageError(f"--output={FLAGS.output}: is a folder, not the name of a .tflite")
     if FLAGS["model_version"].present:
         raise cli.UsageError("--model_version is of a SavedModel, not of a .tflite")
     if FLAGS.quantise == "int8" and not FLAGS.calibration:

@@ -131,10 +131,13 @@ def save_weights(model: keras.Model, info: ModelInfo, path: Path) -> None:
     import h5py
 
     partial = path.with_name("partial-" + path.name)
-    model.save_weights(partial)
-    with h5py.File(partial, "a") as file:
-        file.attrs[CONFIG_ATTRIBUTE] = json.dumps(info.to_dict())
-    partial.replace(path)
+    try:
+        model.save_weights(partial)
+        with h5py.File(partial, "a") as file:
+            file.attrs[CONFIG_ATTRIBUTE] = json.dumps(info.to_dict())
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def units(info: ModelInfo) -> dict[str, dict[str, dict[str, Any]]]:

@@ -3,6 +3,7 @@
 import dataclasses
 import importlib.util
 import json
+import secrets
 import shutil
 import subprocess
 import sys
@@ -30,8 +31,7 @@ def export(job: formats.Job) -> None:
     """The next version in the folder of versions."""
     job.output.mkdir(exist_ok=True)
     # Not a number: a server that watches the folder does not see it.
-    trial = job.output / "trial"
-    remove(trial)
+    trial = job.output / f"trial-{secrets.token_hex(4)}"
     try:
         write(job.model, job.info, trial)
         if not (trial / WARMUP_FILE).is_file():

@@ -10,7 +10,7 @@ import keras
 import numpy as np
 
 from export import formats, module, quantise, verify
-from sep_tf import audio_io, jobs
+from sep_tf import audio_io, jobs, overwriting
 from sep_tf.config import AudioConfig
 from sep_tf.errors import ModelError
 from sep_tf.runtimes import ModelInfo
@@ -121,7 +121,7 @@ def representative(songs: Sequence[str], info: ModelInfo) -> list[dict[str, np.n
 def write(content: bytes, info: ModelInfo, path: Path) -> None:
     """Writes the file with its configuration appended as a zip; complete or not at all."""
     members = {CONFIG_MEMBER: info.to_dict(), UNITS_MEMBER: module.units(info)}
-    with audio_io.replacing(path) as partial:
+    with overwriting.replacing(path) as partial:
         Path(partial).write_bytes(content)
         with zipfile.ZipFile(partial, "a") as archive:
             for name, values in members.items():

@@ -89,7 +89,9 @@ def _of_chunk(
         perhaps = voiced
     elif wishes.f0 == "harvest":
         found = world.estimate_f0(inner)
-        f0 = pitch.interpolate_unvoiced(found, found > 0)
+        # Far from what harvest finds, the network's is all there is.
+        known = framing.near(found > 0, _CONSONANT_FRAMES)
+        f0 = np.where(known, pitch.interpolate_unvoiced(found, found > 0), f0)
     heard = world.frame_level_db(inner) > _SILENCE_DB
     singing = (heard & framing.near(perhaps, _CONSONANT_FRAMES))[chunk.keep]
     silence = world.silence_features(len(singing))

@@ -22,9 +22,7 @@ from sep_tf.audio_write import (
     VoiceWriter,
     Writer,
     check_output,
-    check_writable,
     clip_note,
-    replacing,
 )
 from sep_tf.errors import AudioError, SepTfError
 
@@ -36,12 +34,10 @@ __all__ = [
     "Writer",
     "check_output",
     "check_range",
-    "check_writable",
     "clip_note",
     "probe",
     "read",
     "read_blocks",
-    "replacing",
     "resampled",
     "resampled_length",
 ]

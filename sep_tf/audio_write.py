@@ -3,15 +3,13 @@
 import contextlib
 import math
 import os
-import secrets
 import tempfile
-from collections.abc import Iterator
 from typing import BinaryIO, Self
 
 import numpy as np
 import soundfile
 
-from sep_tf import audio_headers
+from sep_tf import audio_headers, overwriting
 from sep_tf.errors import SepTfError
 
 StrPath = str | os.PathLike[str]
@@ -87,7 +85,7 @@ class Writer:
 
     def __enter__(self) -> Self:
         """Raises SepTfError where the file cannot be made."""
-        self._temporary = _make_temporary(self.path)
+        self._temporary = overwriting.temporary_beside(self.path)
         self._raw = open(self._temporary, "r+b", buffering=0)
         kind = self.sample_rate, self.channels, self._subtype
         try:
@@ -97,7 +95,7 @@ class Writer:
             )
         except BaseException as error:
             self._raw.close()
-            _remove(self._temporary)
+            overwriting.discard(self._temporary)
             if not isinstance(error, soundfile.LibsndfileError | ValueError):
                 raise
             if getattr(error, "code", None) == _SYSTEM_ERROR:
@@ -148,10 +146,10 @@ class Writer:
             self._file.close()
             if kind is None:
                 self.finish()
-                _put(self._temporary, self.path)
+                overwriting.put(self._temporary, self.path)
         finally:
             self._raw.close()
-            _remove(self._temporary)
+            overwriting.discard(self._temporary)
 
     def _fits(self, frames: int) -> bool:
         limit = _LIMIT_32_BIT.get(self._format)
@@ -209,7 +207,7 @@ class VoiceWriter:
         try:
             self._spool = tempfile.TemporaryFile(dir=folder, prefix=".sep-tf-")
         except OSError as error:
-            raise unwritable(self.path, error) from error
+            raise overwriting.unwritable(self.path, error) from error
         return self
 
     def write(self, block: np.ndarray) -> None:
@@ -229,7 +227,7 @@ class VoiceWriter:
         try:
             self._spool.write(block.data)
         except OSError as error:
-            raise unwritable(self.path, error) from error
+            raise overwriting.unwritable(self.path, error) from error
         self.frames += len(block)
 
     def __exit__(self, kind, error, trace) -> None:
@@ -249,7 +247,7 @@ class VoiceWriter:
         try:
             self._spool.seek(0)
         except OSError as error:
-            raise unwritable(self.path, error) from error
+            raise overwriting.unwritable(self.path, error) from error
         writer = Writer(self.path, self.sample_rate, self.channels, self._subtype, self.frames)
         with contextlib.ExitStack() as stack:
             stack.enter_context(writer)
@@ -291,11 +289,6 @@ def _try_output(path: StrPath, sample_rate: int, channels: int, subtype: str | N
         raise Tried
 
 
-def check_writable(path: StrPath) -> None:
-    """Raises SepTfError where no file can be made or replaced; leaves nothing behind."""
-    _remove(_make_temporary(path))
-
-
 def clip_note(peak: float, clip: str) -> str | None:
     """What the user is told about samples beyond full scale; None if there were none."""
     if not peak > 1:
@@ -306,28 +299,6 @@ def clip_note(peak: float, clip: str) -> str | None:
         "none": "written as it is, in floating point",
     }[clip]
     return f"the voice peaks {20 * math.log10(peak):.2g} dB above full scale: {done}"
-
-
-@contextlib.contextmanager
-def replacing(path: StrPath) -> Iterator[str]:
-    """Yields a hidden temporary path beside `path`, which replaces it when the block ends well.
-
-    On any error, Ctrl-C included, the temporary file is removed and `path` is left as it was.
-
-    Raises:
-      SepTfError: the folder is missing or cannot be written to, or is full; `path` is a folder.
-    """
-    temporary = _make_temporary(path)
-    try:
-        yield temporary
-        _put(temporary, path)
-    except OSError as error:
-        if error.filename not in (None, temporary):
-            raise
-        # A full disk names no file, and nobody knows the temporary one.
-        raise unwritable(path, error) from error
-    finally:
-        _remove(temporary)
 
 
 def _extension(path: StrPath) -> str:
@@ -361,39 +332,3 @@ def _subtype(path: StrPath, clip: str, encoding: str | None) -> str | None:
     if not soundfile.check_format(FORMATS[extension][0], subtype):
         raise SepTfError(f"{path}: {extension} files cannot hold {encoding} samples")
     return subtype
-
-
-def _make_temporary(path: StrPath) -> str:
-    """An empty hidden file in the folder of `path`."""
-    final = os.path.realpath(path)
-    if os.path.isdir(final) or os.fspath(path).endswith(os.sep):
-        raise SepTfError(f"{path}: cannot be written: is a folder")
-    # Short, whatever the length of the name: names end at 255 bytes.
-    temporary = os.path.join(os.path.dirname(final), f".sep-tf-{secrets.token_hex(6)}.part")
-    try:
-        with contextlib.suppress(FileNotFoundError):
-            os.stat(final)  # a name too long for the disk fails here, not when all is done
-        os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
-    except OSError as error:
-        raise unwritable(path, error) from error
-    return temporary
-
-
-def _put(temporary: str, path: StrPath) -> None:
-    try:
-        os.replace(temporary, os.path.realpath(path))  # a link stays a link
-    except OSError as error:
-        raise unwritable(path, error) from error
-
-
-def _remove(temporary: str) -> None:
-    with contextlib.suppress(OSError):
-        os.unlink(temporary)
-
-
-def unwritable(path: StrPath, error: OSError) -> SepTfError:
-    """The error for the user: which file, and why."""
-    reason = error.strerror or "unknown reason"
-    if isinstance(error, FileNotFoundError):
-        reason = "its folder does not exist"
-    return SepTfError(f"{path}: cannot be written: {reason[0].lower()}{reason[1:]}")

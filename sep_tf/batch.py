@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from absl import flags
 
-from sep_tf import cli, extract
+from sep_tf import cli, extract, runtimes
 from sep_tf.config import ExtractConfig
 from sep_tf.errors import SepTfError
 
@@ -103,6 +103,7 @@ def main(args: list[str]) -> int:
     engine.check_flags(beam_flags, FLAGS)
     settings = {name: FLAGS[name].value for name in ("model", "runtime", "f0", "singer")}
     system = _load(settings).system  # what fails for one song will fail for all
+    settings["weights"] = runtimes.identity(FLAGS.model, FLAGS.runtime)
     rows = os.path.join(FLAGS.output_dir, ROWS)
     _make_folder(rows)
     _remove_partial(rows)
@@ -155,32 +156,35 @@ def find(patterns: Sequence[str]) -> list[tuple[str, str]]:
     """
     from sep_tf import jobs
 
-    found: dict[str, str] = {}
+    # By its real path: links do not make two songs of one.
+    found: dict[str, tuple[str, str]] = {}
     for pattern in patterns:
         if os.path.isdir(pattern):
             root = pattern
-            files = glob.glob(os.path.join(glob.escape(pattern), "**", "*"), recursive=True)
+            files = [os.path.join(pattern, name) for name in jobs.audio_below(pattern)]
         elif os.path.exists(pattern):  # songs may have brackets in their names
             root, files = os.path.dirname(pattern), [pattern]
         else:
             root = os.path.dirname(re.split(r"[*?[]", pattern, maxsplit=1)[0])
             files = glob.glob(pattern, recursive=True)
-        songs = [file for file in sorted(files) if jobs.looks_like_a_song(file)]
+        songs = [f for f in sorted(files) if jobs.looks_like_a_song(f) and os.path.isfile(f)]
         if not songs:
             raise SepTfError(f"{pattern}: no audio file matches")
-        found |= {song: os.path.relpath(song, root or ".") for song in songs if song not in found}
-    short = collections.Counter(os.path.splitext(name)[0] for name in found.values())
+        for song in songs:
+            real = os.path.realpath(song)
+            found.setdefault(real, (song, os.path.relpath(song, root or ".")))
+    short = collections.Counter(os.path.splitext(name)[0] for _, name in found.values())
     first: dict[str, str] = {}
-    for song, name in found.items():
+    for song, name in found.values():
         stem = os.path.splitext(name)[0]
-        found[song] = name = stem if short[stem] == 1 else name
+        name = stem if short[stem] == 1 else name
         if name in first:
             raise SepTfError(
                 f"{song} and {first[name]} would both be called {name}: give patterns that begin "
                 "in one folder"
             )
         first[name] = song
-    return list(found.items())
+    return [(song, name) for name, song in first.items()]
 
 
 def _element(song: str, name: str, folder: str, settings: dict, features: bool) -> dict[str, Any]:
@@ -207,16 +211,28 @@ def _stamp(path: str) -> list[int] | None:
 
 
 def done_row(element: dict[str, Any]) -> dict[str, Any] | None:
-    """The row of a song that was extracted from this file in this way; None if it was not."""
+    """The row of a song that was extracted from this file in this way; None if it was not.
+
+    Raises:
+      SepTfError: the voice there is of another song.
+    """
     try:
         with open(element["row"], encoding="utf-8") as file:
             row = json.load(file)
     except (OSError, ValueError):
         return None
+    if "error" in row:
+        return None
+    # A song that is not there any more may have moved.
+    if os.path.exists(row["input"]) and not os.path.samefile(row["input"], element["input"]):
+        raise SepTfError(
+            f"{element['output']} is the voice of {row['input']}, not of {element['input']}: "
+            "another --output_dir is needed"
+        )
     same = row.get("stamp") == _stamp(element["input"]) and row.get("how") == _how(element)
     there = os.path.exists(element["output"])
     there = there and (element["features"] is None or os.path.exists(element["features"]))
-    return row if same and there and "error" not in row else None
+    return row if same and there else None
 
 
 def _how(element: dict[str, Any]) -> dict[str, Any]:
@@ -230,7 +246,7 @@ def extract_song(element: dict[str, Any], separator: "Separator") -> dict[str, A
     """
     import dataclasses
 
-    from sep_tf import audio_io
+    from sep_tf import overwriting
 
     row: dict[str, Any] = {"stamp": _stamp(element["input"]), "how": _how(element)}
     final = {key: element[key] for key in ("features", "output") if element[key]}
@@ -249,7 +265,7 @@ def extract_song(element: dict[str, Any], separator: "Separator") -> dict[str, A
         for key, path in final.items():
             said = said.replace(partial[key], path)
         row |= {"input": element["input"], "error": said}
-    with audio_io.replacing(element["row"]) as path, open(path, "w", encoding="utf-8") as file:
+    with overwriting.replacing(element["row"]) as path, open(path, "w", encoding="utf-8") as file:
         json.dump(row, file)
     return row
 
@@ -325,7 +341,7 @@ def _size(path: str) -> int:
 
 def write_reports(plan: list[dict[str, Any]], folder: str) -> list[dict[str, Any]]:
     """Writes report.csv from the rows of all runs, failed.csv from the plan's; returns these."""
-    from sep_tf import audio_io
+    from sep_tf import overwriting
 
     rows = {}
     for entry in os.scandir(os.path.join(folder, ROWS)):
@@ -344,7 +360,7 @@ def write_reports(plan: list[dict[str, Any]], folder: str) -> list[dict[str, Any
         (FAILED, ("input", "error"), failed),
     ):
         with (
-            audio_io.replacing(os.path.join(folder, name)) as path,
+            overwriting.replacing(os.path.join(folder, name)) as path,
             # Names of files need not be UTF-8.
             open(path, "w", newline="", encoding="utf-8", errors="backslashreplace") as file,
         ):

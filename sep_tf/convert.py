@@ -172,10 +172,15 @@ def convert_file(
 
 
 def with_gain(features: "world.VocoderFeatures", gain: float) -> "world.VocoderFeatures":
-    """The same voice times `gain`."""
+    """The same voice times `gain`; silence stays silent."""
+    import numpy as np
+
     from sep_tf import world
 
-    return dataclasses.replace(features, envelope=world.apply_gain(features.envelope, gain))
+    silence = features.envelope[:, :1] < world.silence_features(1).envelope[0, 0] + 0.5
+    louder = world.apply_gain(features.envelope, gain)
+    envelope = np.where(silence, features.envelope, louder)
+    return dataclasses.replace(features, envelope=envelope)
 
 
 def level_gain(blocks: "Iterable[np.ndarray]") -> float:

@@ -9,7 +9,6 @@ import importlib
 import json
 import os
 import shlex
-import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -155,7 +154,7 @@ def _prepare(
         _, path = runtimes.find(FLAGS.content_model, "keras")
         cli.quiet_tensorflow()
         with cli.quiet_native_log():
-            content, identity = networks.ContentEncoder(path), systems.file_digest(path)
+            content, identity = networks.ContentEncoder(path), runtimes.file_digest(path)
     built = systems.build(parsed, FLAGS.runtime, items, FLAGS.singer)
     singer = next((system.singer for system in built if system.singer), "")
     built += [folder.system() for folder in folders]
@@ -169,10 +168,10 @@ def _prepare(
 
 
 def _write(path: Path, text: str) -> None:
-    from sep_tf import audio_io
+    from sep_tf import overwriting
 
-    with audio_io.replacing(path) as partial:
-        Path(partial).write_text(text, encoding="utf-8")
+    with overwriting.replacing(path) as partial:
+        Path(partial).write_text(text, encoding="utf-8", errors="backslashreplace")
 
 
 def _report(
@@ -202,8 +201,7 @@ def _report(
         "notes": notes,
     }
     summary = {"systems": summaries[""]} if list(summaries) == [""] else {"conditions": summaries}
-    shutil.rmtree(folder / "plots", ignore_errors=True)
-    (folder / "plots").mkdir()
+    plots.clear(folder / "plots")
     pictured = plots.box_plots(folder / "plots", measured)
     drawn, audio = {}, {}
     if evaluation.keep_audio:

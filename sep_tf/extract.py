@@ -219,7 +219,7 @@ def _plan_side(every: list, paths: list[str]) -> dict[str, dict[str, str]]:
 
 def _check_names(planned: list, side: dict[str, dict[str, str]], model_file: str) -> None:
     """Nothing beside the voices overwrites anything else of this run; the report can be written."""
-    from sep_tf import audio_io, overwriting
+    from sep_tf import overwriting
 
     taken = [model_file, *(path for job in planned for path in (job.source, job.target))]
     if os.path.splitext(FLAGS.f0)[1]:
@@ -227,7 +227,7 @@ def _check_names(planned: list, side: dict[str, dict[str, str]], model_file: str
     wanted = [paths[job.source] for paths in side.values() for job in planned]
     if FLAGS.report:
         wanted.append(FLAGS.report)
-        audio_io.check_writable(FLAGS.report)
+        overwriting.check_writable(FLAGS.report)
     overwriting.forbid(wanted, taken, "it")
 
 
@@ -242,7 +242,7 @@ def _keeps_channels(model: str) -> bool:
 
 def _check_outputs(side: dict[str, dict[str, str]], keeps_channels: bool, job, info) -> None:
     """A job's outputs beyond a voice in one channel can be written; makes their folders."""
-    from sep_tf import audio_io, jobs
+    from sep_tf import audio_io, jobs, overwriting
 
     wide = [job.target] if keeps_channels else []
     for name, paths in side.items():
@@ -252,14 +252,14 @@ def _check_outputs(side: dict[str, dict[str, str]], keeps_channels: bool, job, i
         if name == "accompaniment":
             wide.append(path)
         else:
-            audio_io.check_writable(path)
+            overwriting.check_writable(path)
     rate = FLAGS.output_rate or info.sample_rate
     for path in wide:
         audio_io.check_output(path, rate, FLAGS.clip, FLAGS.encoding, info.channels)
 
 
 def _write_report(model: str, results: list, failures: list, skipped: list) -> None:
-    from sep_tf import audio_io, info
+    from sep_tf import info, overwriting
 
     report = {
         "version": cli.version_line(),
@@ -270,7 +270,7 @@ def _write_report(model: str, results: list, failures: list, skipped: list) -> N
         "failures": [{"input": source, "error": message} for source, message in failures],
         "skipped": [job.source for job in skipped],
     }
-    with audio_io.replacing(FLAGS.report) as path, open(path, "w", encoding="utf-8") as file:
+    with overwriting.replacing(FLAGS.report) as path, open(path, "w", encoding="utf-8") as file:
         json.dump(report, file, indent=2, default=str)
         file.write("\n")
 

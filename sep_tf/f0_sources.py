@@ -25,19 +25,23 @@ class Contour:
     def __init__(self, times: np.ndarray, hz: np.ndarray, voiced: np.ndarray) -> None:
         """Rows [n]: times in seconds, increasing; f0 in Hz; whether the row is sung."""
         self.times, self.hz, self.voiced = times, hz, voiced
+        # Written times are rounded, to a millisecond perhaps.
+        steps = np.diff(times, append=np.inf)
+        self._steps = np.where(steps <= _LONGEST_STEP + 0.002, steps, 0.0)
 
     def at(self, times: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """f0 in Hz and voicing at times [T] in seconds, both [T].
 
         Between two rows, f0 is interpolated in cents, voicing is the nearer row's. Gaps of f0
-        are filled, so that it is a contour; beyond the rows, and between rows more than 50 ms
-        apart, nothing is sung.
+        are filled, so that it is a contour; more than 25 ms beyond the rows, or from rows that are
+        more than 50 ms apart, nothing is sung.
         """
         nearest = np.clip(np.searchsorted(self.times, times), 1, max(len(self.times) - 1, 1))
         left = np.minimum(nearest - 1, len(self.times) - 1)
         right = np.minimum(nearest, len(self.times) - 1)
         closer = np.where(times - self.times[left] <= self.times[right] - times, left, right)
-        near = np.abs(self.times[closer] - times) <= _LONGEST_STEP / 2
+        distance = np.abs(self.times[closer] - times)
+        near = distance <= np.maximum(_LONGEST_STEP, self._steps[left]) / 2
         voiced = self.voiced[closer] & near
         if not self.voiced.any():
             return np.full(len(times), 220.0), voiced

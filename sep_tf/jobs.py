@@ -1,5 +1,6 @@
 """What programs that turn audio files into audio files share: which files, to where, in turn."""
 
+import collections
 import contextlib
 import dataclasses
 import os
@@ -72,7 +73,7 @@ def find_inputs(paths: list[str]) -> list[tuple[str, str]]:
         if not os.path.isdir(path):
             found.append((path, os.path.basename(path)))
             continue
-        inside = sorted(_audio_below(path))
+        inside = sorted(audio_below(path))
         if not inside:
             found.append((path, os.path.basename(os.path.normpath(path))))
         found += [(os.path.join(path, name), name) for name in inside]
@@ -90,7 +91,7 @@ def _refuse(error: OSError) -> None:
     raise SepTfError(f"{error.filename}: {(error.strerror or 'cannot be read').lower()}")
 
 
-def _audio_below(folder: str) -> Iterator[str]:
+def audio_below(folder: str) -> Iterator[str]:
     """Songs below a folder; linked folders come last, and each real one once, so that loops end."""
     waiting, seen = [folder], set()
     for top in waiting:
@@ -186,7 +187,8 @@ def _targets(
         targets = [_filled(template, file, base, folder) for (file, _), base in pairs]
     else:
         short = [os.path.splitext(base)[0] for base in bases]
-        names = [s if short.count(s) == 1 else base for s, base in zip(short, bases, strict=True)]
+        count = collections.Counter(short)
+        names = [s if count[s] == 1 else base for s, base in zip(short, bases, strict=True)]
         targets = [name + suffix for name in names]
     first: dict[str, str] = {}
     for (file, _), target in zip(inputs, targets, strict=True):
@@ -274,9 +276,9 @@ def run_all(
         try:
             act()
             return True
-        except ModelError:
+        except (ModelError, BrokenPipeError):  # nobody reads standard output any more
             raise
-        except (SepTfError, OSError) as error:
+        except (SepTfError, OSError, MemoryError) as error:
             failures[job] = cli.describe(error)
             program.error_line(failures[job])
             return False
@@ -294,7 +296,7 @@ def run_all(
         failed = ", ".join(job.source for job in failures)
         print(f"{summary}, failed: {failed}" if failures else summary)
     done = [results[job] for job in jobs if job in results]
-    return done, [(job.source, message) for job, message in failures.items()]
+    return done, [(job.source, failures[job]) for job in jobs if job in failures]
 
 
 def _in_turn(

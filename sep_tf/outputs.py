@@ -11,7 +11,7 @@ from typing import Self
 
 import numpy as np
 
-from sep_tf import audio_io, audio_write, notes, plot
+from sep_tf import audio_io, audio_write, notes, overwriting, plot
 from sep_tf.config import AudioConfig
 from sep_tf.world import VocoderFeatures
 
@@ -98,7 +98,7 @@ class Collector:
         """Writes everything; the files appear when the block ends."""
 
         def partial(path: StrPath) -> str:
-            return self._made.enter_context(audio_write.replacing(path))
+            return self._made.enter_context(overwriting.replacing(path))
 
         offset = self._range[0]
         f0 = np.concatenate([*self._f0, np.zeros(0, np.float32)])
@@ -139,7 +139,7 @@ class Spool:
         try:
             self._file = tempfile.TemporaryFile(dir=folder, prefix=".sep-tf-")
         except OSError as error:
-            raise audio_write.unwritable(path, error) from error
+            raise overwriting.unwritable(path, error) from error
         self._path, self._frames = path, 0
 
     def close(self) -> None:
@@ -152,7 +152,7 @@ class Spool:
         try:
             self._file.write(np.concatenate(row, axis=1).astype(np.float32).tobytes())
         except OSError as error:
-            raise audio_write.unwritable(self._path, error) from error
+            raise overwriting.unwritable(self._path, error) from error
         self._frames += len(features)
 
     def write(self, path: StrPath) -> None:

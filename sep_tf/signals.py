@@ -28,9 +28,11 @@ def checked(audio: np.ndarray) -> np.ndarray:
         raise AudioError("audio has no samples")
     if audio.ndim == 2 and audio.shape[1] > _MAX_CHANNELS:
         raise AudioError(f"audio must be [samples, channels], not {list(audio.shape)}")
+    with np.errstate(over="ignore"):
+        audio = audio.astype(np.float32)
     if not np.isfinite(audio).all():
         raise AudioError("audio has NaN or infinite samples")
-    return audio.astype(np.float32)
+    return audio
 
 
 def to_mono(audio: np.ndarray) -> np.ndarray:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from sep_tf import audio_io, runtimes, separator
+from sep_tf import audio_io, overwriting, runtimes, separator
 
 RATE = 16_000
 REAL_SEPARATOR = separator.Separator
@@ -52,7 +52,7 @@ class CopyingSeparator:
                     raise self.fails_with
             writer.write(resampler.finish())
         if features_out:
-            with audio_io.replacing(features_out) as path, open(path, "wb") as file:
+            with overwriting.replacing(features_out) as path, open(path, "wb") as file:
                 np.savez(file, f0=np.zeros(1))
         seconds = writer.frames / rate
         return separator.Result(

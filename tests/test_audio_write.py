@@ -8,7 +8,7 @@ import sys
 import numpy as np
 import pytest
 
-from sep_tf import audio_io, audio_write
+from sep_tf import audio_io, audio_write, overwriting
 from sep_tf.errors import SepTfError
 from tests.audio_files import FORMATS, RATE, hidden_files, tone, write
 
@@ -78,14 +78,21 @@ def test_replacing_keeps_links_and_the_old_file_until_the_end(tmp_path):
     target, link = tmp_path / "target.json", tmp_path / "link.json"
     target.write_text("old")
     link.symlink_to(target)
-    with audio_io.replacing(link) as temporary:
+    with overwriting.replacing(link) as temporary:
         with open(temporary, "w") as file:
             file.write("new")
         assert target.read_text() == "old"
     assert link.is_symlink() and target.read_text() == "new"
-    with pytest.raises(RuntimeError), audio_io.replacing(link):
+    with pytest.raises(RuntimeError), overwriting.replacing(link):
         raise RuntimeError
     assert target.read_text() == "new" and hidden_files(tmp_path) == []
+
+
+def test_a_pipe_is_not_replaced(tmp_path):
+    os.mkfifo(tmp_path / "pipe.csv")
+    with pytest.raises(SepTfError, match=r"pipe\.csv: cannot be written: is a device or a pipe"):
+        overwriting.check_writable(tmp_path / "pipe.csv")
+    assert (tmp_path / "pipe.csv").is_fifo() and hidden_files(tmp_path) == []
 
 
 def test_files_get_the_usual_permissions(tmp_path):

@@ -107,6 +107,30 @@ def test_a_worker_loads_the_model_once(songs, monkeypatch):
     assert len(table("out/report.csv")) == 3 and len(loaded) == 2
 
 
+def test_voices_of_other_songs_stay(songs, capsys):
+    """Two folders with the same names are not written into one."""
+    argv = ["--output_dir=out", "--workers=1"]
+    assert batch.run(["songs/one.wav", *argv]) == 0
+    capsys.readouterr()
+    before = Path("out/one.voice.wav").read_bytes()
+    line = harness.one_line_error(batch.run, ["songs/deep/one.wav", *argv], capsys)
+    assert "out/one.voice.wav is the voice of songs/one.wav, not of songs/deep/one.wav" in line
+    assert Path("out/one.voice.wav").read_bytes() == before
+    # A song that has moved is the same song.
+    os.rename("songs/one.wav", "one.wav")
+    assert batch.run(["one.wav", *argv]) == 0
+    assert capsys.readouterr().out.startswith("1 of 1 songs done, 1 of them before")
+
+
+def test_other_weights_give_other_voices(songs, capsys, monkeypatch):
+    argv = ["songs/one.wav", "--output_dir=out", "--workers=1"]
+    assert batch.run(argv) == 0
+    monkeypatch.setattr(runtimes, "file_digest", lambda path: "of other weights")
+    capsys.readouterr()
+    assert batch.run(argv) == 0
+    assert capsys.readouterr().out.startswith("1 of 1 songs done, 0 of them before")
+
+
 def test_names(songs):
     """As songs lie below what is fixed of the pattern; a folder is all that is in it."""
     for name in ("songs/one.flac", "songs/one.voice.wav", "songs/.x.wav", "songs/cover.jpg"):
@@ -116,6 +140,10 @@ def test_names(songs):
     every |= {"songs/deep/two.flac": "deep/two", "songs/deep/one.wav": "deep/one"}
     assert dict(batch.find(["songs"])) == dict(batch.find(["songs/**/*"])) == every
     assert batch.find(["songs/d*/*.flac", "songs/deep/t*"]) == [("songs/deep/two.flac", "deep/two")]
+    os.symlink("../songs", "songs/deep/loop")
+    os.mkdir("songs/folder.wav")
+    assert dict(batch.find(["songs"])) == dict(batch.find(["songs/**/*"])) == every
+    os.unlink("songs/deep/loop")
     os.rename("songs/deep", "a[1]*")
     os.link("songs/one.wav", "Song [Live].wav")
     assert batch.find(["Song [Live].wav"]) == [("Song [Live].wav", "Song [Live]")]

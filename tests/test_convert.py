@@ -75,6 +75,16 @@ def test_level_length_and_melody_are_kept(tmp_path, gain):
     assert 1200 * np.abs(np.log2(np.median(f0[f0 > 0]) / 220.0)) < 20
 
 
+def test_gain_leaves_silence_as_it_is():
+    found = features(40)
+    found.envelope[10:20] = world.silence_features(10).envelope
+    louder = convert.with_gain(found, 10.0)
+    np.testing.assert_array_equal(louder.envelope[10:20], found.envelope[10:20])
+    np.testing.assert_allclose(
+        louder.envelope[:10, 0], found.envelope[:10, 0] + 2 * np.log(10), rtol=1e-6
+    )
+
+
 def test_silence_stays_silence(tmp_path):
     soundfile.write(tmp_path / "voice.wav", np.zeros(20_000), harness.RATE)
     convert.convert_file(Timbre(64), str(tmp_path / "voice.wav"), str(tmp_path / "out.wav"), 1)

@@ -4,6 +4,7 @@ import os
 import pathlib
 import re
 import shutil
+import signal
 import subprocess
 import sys
 
@@ -95,6 +96,25 @@ def test_no_samples_replace_nothing(tmp_path):
     done = subprocess.run(argv, capture_output=True, cwd=ROOT, input=b"")
     assert done.returncode == 1 and done.stderr.decode().splitlines()[-1].endswith("-: no samples")
     assert voice.read_bytes() == b"earlier" and os.listdir(tmp_path) == ["voice.wav"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_live_sound_ends_when_the_program_is_told_to(tmp_path, number):
+    """What was recorded until then is the voice; what comes later is not waited for."""
+    code = "import sys; from export.edge import __main__ as e; sys.exit(e.run(sys.argv[1:]))"
+    argv = [sys.executable, "-c", code, "-", "--output=voice.wav", f"--rate={harness.RATE}"]
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    pipes = dict.fromkeys(("stdin", "stderr"), subprocess.PIPE)
+    with subprocess.Popen(argv, cwd=tmp_path, env=environment, **pipes) as program:
+        sound = (harness.sung(8.0, 220.0) * 32767).astype("<i2").tobytes()
+        program.stdin.write(sound)
+        program.stdin.flush()
+        # The pipe takes 64 KB: the rest was read, so the model is loaded.
+        program.send_signal(number)
+        assert program.wait(60) == 0
+        assert b"real-time factor" in program.stderr.read()
+    assert 2.0 < soundfile.info(tmp_path / "voice.wav").duration <= 8.0
+    assert os.listdir(tmp_path) == ["voice.wav"]
 
 
 def test_a_mask_keeps_the_channels(tmp_path, capsys):

@@ -9,7 +9,7 @@ import pytest
 import soundfile
 from evaluations import RATE, error_of, make_songs, rows_in, rows_of, run, sung
 
-from sep_tf import metrics
+from sep_tf import metrics, runtimes
 from sep_tf.errors import DataError, ModelError
 from sep_tf.evaluation import measures, systems
 from sep_tf.evaluation import songs as songs_module
@@ -242,8 +242,8 @@ def test_a_model_in_a_folder_has_a_digest_of_its_files(tmp_path):
     (tmp_path / "variables").mkdir()
     for name in ("saved_model.pb", "variables/variables.data"):
         (tmp_path / name).write_text(name)
-    first = systems.file_digest(tmp_path)
-    assert systems.file_digest(tmp_path) == first
+    first = runtimes.file_digest(tmp_path)
+    assert runtimes.file_digest(tmp_path) == first
     (tmp_path / "variables/variables.data").write_text("others")
     os.utime(tmp_path / "variables/variables.data", (1, 1))
-    assert systems.file_digest(tmp_path) != first
+    assert runtimes.file_digest(tmp_path) != first

@@ -231,6 +231,17 @@ def test_a_song_to_compare_on_that_is_not_there(tmp_path, capsys):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("output", [".", "/", "out/.."])
+def test_a_folder_is_no_name(tmp_path, capsys, monkeypatch, output):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delattr("sep_tf.cli.import_tensorflow")
+    argv = ["--weights=sin-lite", f"--output={output}"]
+    assert "is a folder, not the name of a .tflite" in harness.one_line_error(
+        program.run, argv, capsys
+    )
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize(
     "argv, words",
     [

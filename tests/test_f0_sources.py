@@ -41,6 +41,15 @@ def test_what_trackers_write(tmp_path, text):
     assert (f0 > 0).all()
 
 
+@pytest.mark.parametrize("step, digits", [(0.05, 9), (0.0464, 3), (0.05, 3)])
+def test_rows_near_each_other_have_no_pause_between(tmp_path, step, digits):
+    """Whatever their times are rounded to."""
+    times = np.arange(0.3, 20.0, step)
+    text = "".join(f"{time:.{digits}f} 200\n" for time in times)
+    _, voiced = read(tmp_path, text).at(np.arange(0, 21, 0.005))
+    assert voiced[60:3980].all() and not voiced[:54].any() and not voiced[4015:].any()
+
+
 def test_rows_far_apart_have_a_pause_between(tmp_path):
     _, voiced = read(tmp_path, "0 200\n0.01 200\n1 300\n").at(np.arange(0, 1.02, 0.005))
     # 25 ms beyond a row, no more.

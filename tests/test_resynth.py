@@ -1,5 +1,10 @@
 """`sep-tf resynth` with the real WORLD: length, blocks, silence."""
 
+import os
+import pathlib
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import soundfile
@@ -7,6 +12,7 @@ import soundfile
 from sep_tf import audio_io, cli, resynth
 
 RATE = 16_000
+ROOT = pathlib.Path(__file__).parent.parent
 
 
 @pytest.fixture(autouse=True)
@@ -35,6 +41,21 @@ def test_resynth_in_blocks_is_resynth_at_once():
     assert len(whole) == len(parts) == (1 + len(voice) // 160) * 160
     # Pitch and level agree; the noise of single pulses need not.
     assert np.sqrt(np.mean((whole - parts) ** 2)) < 0.05 * np.sqrt(np.mean(whole**2))
+
+
+def test_files_are_done_when_nobody_reads_that_they_are():
+    os.makedirs("songs")
+    for name in "abc":
+        soundfile.write(f"songs/{name}.wav", np.zeros(8000), RATE)
+    argv = [sys.executable, "-m", "sep_tf.cli", "resynth", "songs", "--f0_method=dio"]
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = subprocess.run(argv, stdout=writer, stderr=subprocess.PIPE, text=True, env=environment)
+    os.close(writer)
+    # As of any program in a pipe: it ends, without an error for a file that was written.
+    assert done.stderr == "" and done.returncode != 0
+    assert os.listdir("songs").count("a.resynth.wav") == 1
 
 
 def test_silence_stays_silence():

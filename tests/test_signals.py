@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import pytest
 
 from sep_tf import signals
@@ -12,6 +13,12 @@ from sep_tf.errors import AudioError
 def test_rates_that_make_no_sense(rate):
     with pytest.raises(AudioError, match="makes no sense"):
         signals.check_rate(rate)
+
+
+@pytest.mark.filterwarnings("error")
+def test_samples_that_overflow():
+    with pytest.raises(AudioError, match="NaN or infinite"):
+        signals.checked(np.array([0.0, 1e300]))
 
 
 @pytest.mark.parametrize("rate", [1000, 44_100, 48_000.0])

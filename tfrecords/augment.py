@@ -52,6 +52,7 @@ def mix(phrases: Tensors, frames: int, config: AugmentConfig, seed: Any = 0) -> 
             ("backing", "backing_units", backing_gain),
         )
     )
+    sung = _within_record(sung, phrases, frames, config)
     if config.backing_voices:
         music += _backing_voices(phrases, gain, vocal_free, samples, config)
     change = tf.zeros([tf.shape(gain)[0], AUDIO.envelope_size])
@@ -80,14 +81,15 @@ def mix(phrases: Tensors, frames: int, config: AugmentConfig, seed: Any = 0) -> 
     f0, inside = _at_frames(phrases, "f0", frames, config)
     f0 = tf.where(inside, f0 * _speed(phrases["units"])[:, None], float(_SILENCE.f0[0]))
     voiced, inside = _at_frames(phrases, "voiced", frames, config)
-    voiced = inside & (voiced > 0)
+    # Whatever the level: quiet songs are sung as well.
+    voiced = inside & (voiced > 0) & ~vocal_free[:, None]
     return {
         "mixture": _mastered(sung + music, phrases, config),
         "voice": sung,
         "accompaniment": music,
         "features": features,
         "f0": f0,
-        "voiced": tf.cast(voiced & audible, tf.float32),
+        "voiced": tf.cast(voiced, tf.float32),
         "audible": tf.cast(audible, tf.float32),
         "singer": phrases["singer"],
         "song_index": phrases["song_index"],
@@ -208,6 +210,22 @@ def _speed(units: tf.Tensor) -> tf.Tensor:
     return tf.cast(units, tf.float32) / cutting.UNITS
 
 
+def _within_record(
+    sung: tf.Tensor, phrases: Tensors, frames: int, config: AugmentConfig
+) -> tf.Tensor:
+    """Voices [N, samples]; where records end within the phrase, without their margin's sound.
+
+    It is sung in a frame that has no target.
+    """
+    left = tf.cast(phrases["left"], tf.float32)
+    if cutting.is_played_faster(config):
+        left /= _speed(phrases["units"])
+    # It fades away within a hop of the last frame's middle.
+    last = tf.where(left < frames, RECORD.margin + AUDIO.hop_length * (left - 1.0), np.inf)
+    after = tf.range(tf.shape(sung)[1], dtype=tf.float32) - last[:, None]
+    return sung * tf.clip_by_value(1.0 - after / AUDIO.hop_length, 0.0, 1.0)
+
+
 def _at_frames(
     phrases: Tensors, name: str, frames: int, config: AugmentConfig
 ) -> tuple[tf.Tensor, tf.Tensor]:
@@ -238,7 +256,7 @@ def _audible(
     levels, inside = _at_frames(phrases, "levels", frames, config)
     louder_db = tf.math.log(gain)[:, None] / _LN_PER_DB
     dry = inside & (levels + louder_db > AUDIO.gate_db) & ~vocal_free[:, None]
-    return tf.where(phrases["has_levels"][:, None], dry, heard)
+    return tf.where(phrases["has_levels"][:, None], dry, heard & inside)
 
 
 def _targets(

@@ -13,7 +13,7 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
-from sep_tf import audio_write
+from sep_tf import overwriting
 from sep_tf.errors import DataError
 
 SPLITS = ("train", "validation", "validation_unseen", "test")
@@ -166,7 +166,7 @@ def write_manifest(path: Path | str, rows: Iterable[Row]) -> None:
         raise DataError(f"manifest {path}: a song is listed twice")
     path.parent.mkdir(parents=True, exist_ok=True)
     with (
-        audio_write.replacing(path) as partial,
+        overwriting.replacing(path) as partial,
         open(partial, "w", newline="", encoding="utf-8") as file,
     ):
         writer = csv.writer(file)

@@ -25,7 +25,7 @@ from pathlib import Path
 import numpy as np
 from absl import flags
 
-from sep_tf import audio_io, cli, editing, world
+from sep_tf import audio_io, cli, editing, overwriting, world
 from sep_tf.errors import DataError
 from tfrecords import manifest, mixtures, songs, versions
 
@@ -296,7 +296,10 @@ def main(args: list[str]) -> int:
     }[FLAGS.kind]()
     entries = list(made)
     folder.mkdir(parents=True, exist_ok=True)
-    with audio_io.replacing(path) as partial, open(partial, "w", newline="", encoding="utf-8") as f:
+    with (
+        overwriting.replacing(path) as partial,
+        open(partial, "w", newline="", encoding="utf-8") as f,
+    ):
         writer = csv.DictWriter(f, COLUMNS, restval="", lineterminator="\n")
         writer.writeheader()
         writer.writerows(entries)

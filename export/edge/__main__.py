@@ -7,10 +7,14 @@ Needs numpy, soxr, soundfile, pyworld, absl-py and ai-edge-litert. It is the lib
 its stream, not a second implementation.
 """
 
+import os
 import resource
+import select
+import signal
 import sys
 import time
 from collections.abc import Iterable, Iterator
+from typing import Any
 
 import numpy as np
 from absl import flags
@@ -42,6 +46,8 @@ flags.DEFINE_integer(
     "block", 1600, "Samples that are read at once.", lower_bound=1, flag_values=FLAGS
 )
 _FULL_SCALE = 32768.0
+# How soon it is seen that live sound was ended.
+_POLL_SECONDS = 0.1
 
 
 class Clock:
@@ -63,15 +69,37 @@ class Clock:
 
 
 def standard_input(channels: int, frames: int) -> Iterator[np.ndarray]:
-    """Raw little-endian 16-bit samples as float blocks [frames, channels]."""
-    size = 2 * channels
+    """Raw little-endian 16-bit samples as float blocks [frames, channels].
+
+    Live sound has no end of its own: SIGINT (Ctrl-C) and SIGTERM are its end, a second one is the
+    program's.
+    """
+    ended = False
+    before: dict[int, Any] = {}
+
+    def end(signum: int, frame: object) -> None:
+        nonlocal ended
+        ended = True
+        signal.signal(signum, before[signum])
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        before[number] = signal.signal(number, end)
+    source, size = sys.stdin.fileno(), 2 * channels
     left = b""
-    while data := sys.stdin.buffer.read1(frames * size):
-        data = left + data
-        whole = len(data) - len(data) % size
-        left = data[whole:]
-        samples = np.frombuffer(data[:whole], "<i2").astype(np.float32) / _FULL_SCALE
-        yield samples.reshape(-1, channels)
+    try:
+        while not ended:
+            if not select.select([source], [], [], _POLL_SECONDS)[0]:
+                continue
+            if not (data := os.read(source, frames * size)):
+                break
+            data = left + data
+            whole = len(data) - len(data) % size
+            left = data[whole:]
+            samples = np.frombuffer(data[:whole], "<i2").astype(np.float32) / _FULL_SCALE
+            yield samples.reshape(-1, channels)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def main(args: list[str]) -> int:

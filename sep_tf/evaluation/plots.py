@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from sep_tf import audio_io, plot, world
+from sep_tf import overwriting, plot, world
 from sep_tf.evaluation.scores import METRICS, Metric, Score, whole
 
 # Of systems, in the order of the table; fit for the colour-blind (Okabe and Ito).
@@ -15,6 +15,13 @@ COLOURS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#f
 # Of longer songs the loudest part is drawn.
 SHOWN_SECONDS = 12.0
 _F0_TICKS = (55, 82, 110, 165, 220, 330, 440, 660, 880)
+
+
+def clear(folder: Path) -> None:
+    """Makes the folder, or removes the pictures of an earlier evaluation; others stay."""
+    folder.mkdir(exist_ok=True)
+    for path in (*folder.glob("song-*.png"), *(folder / f"{m.field}.png" for m in METRICS)):
+        path.unlink(missing_ok=True)
 
 
 def _pyplot():
@@ -83,7 +90,7 @@ def _box_plot(path: Path, metric: Metric, values: dict[tuple[str, str], list[flo
     axis.grid(axis="x", alpha=0.3)
     for side in ("top", "right"):
         axis.spines[side].set_visible(False)
-    with audio_io.replacing(path) as partial:
+    with overwriting.replacing(path) as partial:
         figure.savefig(partial, dpi=110, format="png")
     pyplot.close(figure)
 
@@ -111,7 +118,7 @@ def song(
     _contours(axes[-1], contours)
     axes[-1].set_xlabel("time (s)")
     figure.suptitle(_plain(title), fontsize=11)
-    with audio_io.replacing(path) as partial:
+    with overwriting.replacing(path) as partial:
         figure.savefig(partial, dpi=100, format="png")
     pyplot.close(figure)
 

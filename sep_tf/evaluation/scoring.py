@@ -3,21 +3,25 @@
 import dataclasses
 import functools
 import hashlib
+import itertools
 import json
 import math
 import sys
+import threading
+import zipfile
 from collections.abc import Callable, Sequence
 from concurrent import futures
 from pathlib import Path
 
 import numpy as np
 
-from sep_tf import audio_io, metrics, pitch, world
+from sep_tf import audio_io, metrics, overwriting, pitch, world
 from sep_tf.errors import SepTfError
 from sep_tf.evaluation import measures
 from sep_tf.evaluation.scores import WHOLE, Score
 from sep_tf.evaluation.songs import SAMPLE_RATE, Item, Song
 from sep_tf.evaluation.systems import Estimate, System
+from sep_tf.jobs import Stopped
 from sep_tf.metrics import Analysis
 
 # Changed whenever a figure would change for the same audio.
@@ -73,16 +77,20 @@ class Evaluation:
         """
         from tqdm import tqdm
 
-        pool = futures.ThreadPoolExecutor(jobs)
+        pool, stop = futures.ThreadPoolExecutor(jobs), threading.Event()
+
+        def done() -> None:
+            bar.update()
+            if stop.is_set():
+                raise Stopped
+
         with tqdm(
             desc="measuring", unit="voice", total=len(items) * len(systems), disable=None
         ) as bar:
             try:
                 # The longest first: no thread is to begin it when the others are done.
                 order = sorted(range(len(items)), key=lambda n: -_seconds(items[n]))
-                waiting = {
-                    pool.submit(self.score_song, items[n], systems, bar.update): n for n in order
-                }
+                waiting = {pool.submit(self.score_song, items[n], systems, done): n for n in order}
                 scores: dict[int, list[Score]] = {}
                 for future in futures.as_completed(waiting):
                     n = waiting[future]
@@ -91,6 +99,10 @@ class Evaluation:
                         song = items[n].row.song_id
                         print(f"measured {song} ({len(scores)} of {len(items)})", file=sys.stderr)
                 return [score for n in range(len(items)) for score in scores[n]]
+            except BaseException:
+                # Threads cannot be interrupted: they look at this after each voice.
+                stop.set()
+                raise
             finally:
                 pool.shutdown(wait=True, cancel_futures=True)
 
@@ -140,7 +152,7 @@ class Evaluation:
         target = options.timbres.get(_target(item, system))
         parts = [
             VERSION, song_key(item), system.name, system.identity(item), options.reference,
-            repr(options.segment_seconds), options.content_identity, item.condition,
+            f"{options.segment_seconds!r}, rest joined", options.content_identity, item.condition,
             item.target_singer, "" if target is None else target.tobytes().hex(),
         ]  # fmt: skip
         return hashlib.sha256("\n".join(parts).encode()).hexdigest()
@@ -181,7 +193,7 @@ def _read(path: Path, key: str) -> list[Score] | None:
 def _write(path: Path, key: str, scores: list[Score]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     text = json.dumps({"key": key, "scores": [s.to_dict() for s in scores]}, allow_nan=False)
-    with audio_io.replacing(path) as partial:
+    with overwriting.replacing(path) as partial:
         Path(partial).write_text(text + "\n", encoding="utf-8")
 
 
@@ -213,11 +225,11 @@ class _Judge:
             with np.load(path) as stored:
                 if str(stored["key"]) == key:
                     return Analysis(*(stored[name] for name in _CACHED))
-        except (OSError, ValueError, KeyError):
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
             pass  # made anew: nothing is lost
         analysis = analyse()
         path.parent.mkdir(parents=True, exist_ok=True)
-        with audio_io.replacing(path) as partial, open(partial, "wb") as file:
+        with overwriting.replacing(path) as partial, open(partial, "wb") as file:
             np.savez(file, key=key, **{name: getattr(analysis, name) for name in _CACHED})
         return analysis
 
@@ -232,7 +244,7 @@ class _Judge:
     def _keep_f0(self, name: str, f0: np.ndarray) -> None:
         path = self.evaluation.f0_path(self.song.item, name)
         path.parent.mkdir(parents=True, exist_ok=True)
-        with audio_io.replacing(path) as partial, open(partial, "wb") as file:
+        with overwriting.replacing(path) as partial, open(partial, "wb") as file:
             np.save(file, f0.astype(np.float32))
 
     def code(self, voice: np.ndarray) -> np.ndarray:
@@ -254,8 +266,9 @@ class _Judge:
         scores = [compared.score(WHOLE, slice(0, n_frames))]
         step = round(self.options.segment_seconds * world.AUDIO.frames_per_second)
         if step and n_frames > 1.5 * step:
-            for start in range(0, n_frames, step):
-                stop = min(start + step, n_frames)
+            # What is left at the end goes with the piece before it, unless it is half a piece.
+            starts = range(0, n_frames - step // 2, step)
+            for start, stop in itertools.pairwise([*starts, n_frames]):
                 seconds = [round(f / world.AUDIO.frames_per_second) for f in (start, stop)]
                 scores.append(compared.score(f"{seconds[0]}-{seconds[1]}", slice(start, stop)))
         return scores

@@ -2,8 +2,6 @@
 
 import contextlib
 import dataclasses
-import functools
-import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -148,7 +146,7 @@ def _build(
     if info.singers:
         return _singing_as(name, model, runtime, items, singer)
     separator = _loaded(model, runtime)
-    return System(name, _estimator(separator), lambda item: _digest(model, runtime))
+    return System(name, _estimator(separator), lambda item: runtimes.identity(model, runtime))
 
 
 def _who(singer: str | None, item: Item) -> str:
@@ -175,7 +173,7 @@ def _singing_as(
     return System(
         name,
         lambda song: estimators[_who(singer, song.item)](song),
-        lambda item: f"{_digest(model, runtime)} {_who(singer, item)}",
+        lambda item: f"{runtimes.identity(model, runtime)} {_who(singer, item)}",
         singer or "",
     )
 
@@ -213,7 +211,7 @@ def _converting(
     return System(
         name,
         estimate,
-        lambda item: f"{_digest(model, runtime)} {_who(singer, item)}",
+        lambda item: f"{runtimes.identity(model, runtime)} {_who(singer, item)}",
         singer or "",
     )
 
@@ -261,28 +259,6 @@ def _estimator(separator: "Separator") -> Callable[[Song], Estimate]:
     return mask if separator.system == "unet" else vocoder
 
 
-def _digest(model: str, runtime: str) -> str:
-    """Of the model's file and what runs it."""
-    name, path = runtimes.find(model, runtime)
-    return f"{name} {file_digest(path)}"
-
-
-def file_digest(path: Path) -> str:
-    """SHA-256 of a file, or of the files in a folder, a SavedModel's."""
-    if not path.is_dir():
-        return _digest_of(path, path.stat().st_mtime_ns)
-    files = sorted(file for file in path.rglob("*") if file.is_file())
-    parts = [f"{file.relative_to(path)} {file_digest(file)}" for file in files]
-    return hashlib.sha256("\n".join(parts).encode(errors="surrogateescape")).hexdigest()
-
-
-@functools.lru_cache
-def _digest_of(path: Path, modified: int) -> str:
-    del modified  # a file that was replaced is read again
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def _continuous(name: str, model: str, runtime: str) -> System:
     """SIN sung on the contour of the continuous f0 head, which exported files leave out."""
     from sep_tf.evaluation import networks
@@ -299,7 +275,8 @@ def _continuous(name: str, model: str, runtime: str) -> System:
         voice = world.synthesise(features, len(song.mixture))
         return Estimate(voice, features.f0, features.voiced)
 
-    return System(name, estimate, lambda item: f"{_digest(model, runtime)} continuous")
+    identity = f"{runtimes.identity(model, runtime)} continuous {runtimes.file_digest(path)}"
+    return System(name, estimate, lambda item: identity)
 
 
 class Folder:

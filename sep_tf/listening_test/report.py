@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from sep_tf import audio_io
+from sep_tf import overwriting
 from sep_tf.evaluation.tables import p_value
 from sep_tf.listening_test.results import CONFIDENCE, Preference, Results, about, to_dict
 
@@ -49,7 +49,7 @@ def write(folder: Path, title: str, results: Results) -> str:
         "report.html": page(title, results, picture).encode(),
     }
     for name, data in files.items():
-        with audio_io.replacing(folder / name) as partial:
+        with overwriting.replacing(folder / name) as partial:
             Path(partial).write_bytes(data)
     return text
 

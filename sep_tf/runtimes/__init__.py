@@ -5,6 +5,8 @@ A runtime maps the spectrograms of a chunk to the features of a voice, or to wha
 the same voice.
 """
 
+import functools
+import hashlib
 import importlib
 import importlib.util
 from collections.abc import Callable
@@ -17,7 +19,10 @@ from sep_tf.config import RUNTIMES
 from sep_tf.errors import ModelError
 from sep_tf.runtimes.info import ModelInfo
 
-__all__ = ["PRESETS", "RUNTIMES", "ModelInfo", "Runtime", "bundled", "describe", "find", "load"]
+__all__ = [
+    "PRESETS", "RUNTIMES", "ModelInfo", "Runtime", "bundled", "describe", "file_digest", "find",
+    "identity", "load",
+]  # fmt: skip
 
 PRESETS = Path(__file__).parent.parent / "presets"
 # What makes a folder a SavedModel.
@@ -132,6 +137,28 @@ def describe(model: str, runtime: str = "auto") -> ModelInfo:
     """What a model's file says of itself; the network is not loaded. Raises as `find`."""
     name, path = find(model, runtime)
     return importlib.import_module(RUNTIMES[name].home.partition(":")[0]).read_info(path)
+
+
+def identity(model: str, runtime: str) -> str:
+    """Of the model's file and what runs it: other weights have another. Raises as `find`."""
+    name, path = find(model, runtime)
+    return f"{name} {file_digest(path)}"
+
+
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file, or of the files in a folder, a SavedModel's."""
+    if not path.is_dir():
+        return _digest_of(path, path.stat().st_mtime_ns)
+    files = sorted(file for file in path.rglob("*") if file.is_file())
+    parts = [f"{file.relative_to(path)} {file_digest(file)}" for file in files]
+    return hashlib.sha256("\n".join(parts).encode(errors="surrogateescape")).hexdigest()
+
+
+@functools.lru_cache
+def _digest_of(path: Path, modified: int) -> str:
+    del modified  # a file that was replaced is read again
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def version_folder(path: Path) -> Path | None:

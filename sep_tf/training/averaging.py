@@ -16,7 +16,7 @@ import h5py
 import numpy as np
 from absl import flags
 
-from sep_tf import audio_write, cli
+from sep_tf import cli, overwriting
 from sep_tf.errors import ModelError
 
 PROGRAM = cli.Program(
@@ -57,7 +57,7 @@ def average(paths: Sequence[Path | str], output: Path | str) -> None:
     for path, other in zip(paths, weights, strict=True):
         if {k: v.shape for k, v in other.items()} != {k: v.shape for k, v in weights[0].items()}:
             raise ModelError(f"{path} is of another network than {paths[0]}")
-    with audio_write.replacing(output) as partial:
+    with overwriting.replacing(output) as partial:
         shutil.copyfile(paths[0], partial)
         with h5py.File(partial, "r+") as file:
             for name, first in weights[0].items():

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
-from sep_tf import audio_write
+from sep_tf import overwriting
 from sep_tf.config import AudioConfig
 from sep_tf.training import pictures
 
@@ -30,7 +30,7 @@ class RunLog:
         if len(kept) == len(rows):
             return
         with (
-            audio_write.replacing(self._path) as partial,
+            overwriting.replacing(self._path) as partial,
             open(partial, "w", newline="", encoding="utf-8") as file,
         ):
             csv.writer(file).writerows([head, *kept])

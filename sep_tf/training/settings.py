@@ -5,7 +5,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from sep_tf import audio_write
+from sep_tf import overwriting
 from sep_tf.config import AugmentConfig, ModelConfig, TrainConfig
 from sep_tf.errors import ModelError
 
@@ -34,7 +34,7 @@ class Settings:
             name: dataclasses.asdict(part) if dataclasses.is_dataclass(part) else part
             for name, part in vars(self).items()
         }
-        with audio_write.replacing(folder / NAME) as partial:
+        with overwriting.replacing(folder / NAME) as partial:
             Path(partial).write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
 
     def check_resumes(self, other: "Settings | None", path: Path) -> None:
