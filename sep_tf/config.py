@@ -302,7 +302,7 @@ class TrainConfig(_Config):
     phrase_frames: int = 128
     steps: int = 6000
     learning_rate: float = 1e-3
-    # How Adam's rate changes: "cosine" rises, then falls to zero over the steps.
+    # How Adam's rate changes: "cosine" rises, then falls to a fiftieth over the steps.
     schedule: str = "cosine"
     # Largest norm of a step's gradients; 0 leaves them as they are.
     clip_norm: float = 1.0

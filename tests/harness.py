@@ -6,6 +6,8 @@ from collections.abc import Callable
 
 import numpy as np
 
+from tfrecords import schema
+
 RATE, HOP = 32_000, 160
 
 
@@ -227,6 +229,11 @@ def log_rows(trainer) -> list[dict[str, str]]:
     """Rows of the stage's log.csv."""
     with (trainer.folder / "log.csv").open(newline="", encoding="utf-8") as file:
         return list(csv.DictReader(file))
+
+
+def write_index(index: schema.DatasetIndex, folder: pathlib.Path) -> None:
+    """Replaces dataset.json."""
+    (folder / schema.INDEX_NAME).write_text(index.to_json(), encoding="utf-8")
 
 
 def one_line_error(program: Callable, argv: list[str], capsys) -> str:

@@ -1,5 +1,8 @@
 """Means of weights are means of weights, and only of one network."""
 
+import collections
+import pathlib
+
 import numpy as np
 import pytest
 
@@ -7,6 +10,8 @@ keras = pytest.importorskip("keras")
 
 from sep_tf.errors import ModelError  # noqa: E402
 from sep_tf.training import averaging  # noqa: E402
+
+ROOT = pathlib.Path(__file__).parent.parent
 
 
 def network(width=3):
@@ -43,6 +48,22 @@ def test_weights_of_another_network_are_refused_and_nothing_is_written(tmp_path)
     with pytest.raises(ModelError, match="other.weights.h5 is of another network than .*one"):
         averaging.average([one, other], tmp_path / "mean.weights.h5")
     assert set(tmp_path.iterdir()) == {one, other}
+
+
+def test_damage_anywhere_is_one_error(tmp_path):
+    """h5py has exceptions of several kinds for it."""
+    path = ROOT / "sep_tf" / "presets" / "autovc-lite.weights.h5"
+    content = path.read_bytes()
+    kinds = collections.Counter()
+    for place in np.random.default_rng(5).integers(0, min(len(content), 60_000), 60):
+        damaged = tmp_path / "damaged.weights.h5"
+        damaged.write_bytes(content[:place] + bytes([255] * 64) + content[place + 64 :])
+        try:
+            averaging.read(damaged)
+            kinds["read"] += 1
+        except ModelError:
+            kinds["refused"] += 1
+    assert kinds["refused"] > 3
 
 
 @pytest.mark.parametrize(

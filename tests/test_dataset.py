@@ -192,6 +192,29 @@ def test_a_piece_shorter_than_the_phrase_is_followed_by_silence(records):
     assert np.all(mixed["voice"][(length + 16) * HOP + MARGIN :] == 0.0)
 
 
+@pytest.mark.parametrize("speed", [1.0, 0.75, 1.25])
+def test_nothing_is_sung_behind_a_piece_that_the_song_goes_on_after(records, speed):
+    """Its margin has the voice of what follows; a phrase that reaches there has no target."""
+    record = records["ann-solo", 0]
+    length = int(record["frames"])
+    assert np.abs(stored(record, "vocals")[-MARGIN:]).max() > 0.01
+    mixed = mix(record, records["band-1", 0], 0, levels(speed=(speed,) * 2), 1120)
+    behind = int(np.ceil(length / speed))
+    assert not mixed["voice"][MARGIN + behind * HOP :].any()
+    assert not mixed["audible"][behind:].any() and not mixed["voiced"][behind:].any()
+    # Until then nothing is missing.
+    assert mixed["audible"][behind - 20 : behind - 2].all()
+    before = mixed["voice"][MARGIN : MARGIN + (behind - 4) * HOP]
+    assert np.abs(before[-800:]).max() > 0.3 * np.abs(before).max()
+
+
+def test_what_is_voiced_is_so_at_any_level(records):
+    record = records["ann-short", 0]
+    quiet, loud = (mix(record, records["band-1", 0], 0, levels(x), 201) for x in (-50.0, -10.0))
+    np.testing.assert_array_equal(quiet["voiced"], loud["voiced"])
+    assert quiet["audible"].sum() < loud["audible"].sum() and loud["voiced"].sum() > 100
+
+
 @pytest.mark.parametrize("speed", [0.7, 1.4])
 def test_pitch_follows_the_speed(records, speed):
     """The f0 label is the one WORLD finds in the voice that plays faster or slower."""

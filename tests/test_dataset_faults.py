@@ -110,6 +110,15 @@ def test_an_index_that_is_no_json(damaged, content):
     assert str(damaged / "dataset.json") in str(error.value)
 
 
+@pytest.mark.parametrize(
+    "values", [{"counts": None}, {"singers": 5}, {"songs": [1, 2]}, {"failed": ["nobody"]}]
+)
+def test_an_index_of_other_types(damaged, values):
+    changed_index(damaged, lambda index: index.update(values))
+    with pytest.raises(DataError, match="is damaged"):
+        schema.DatasetIndex.load(damaged)
+
+
 def test_no_data_set_no_split_no_music(corpus, damaged, options, tmp_path):
     with pytest.raises(DataError, match="is no data set"):
         dataset.phrases(tmp_path / "nowhere", options)
@@ -117,7 +126,7 @@ def test_no_data_set_no_split_no_music(corpus, damaged, options, tmp_path):
         dataset.phrases(corpus.records, dataclasses.replace(options, split="test"))
     index = schema.DatasetIndex.load(damaged)
     alone = dataclasses.replace(index, counts={"validation": index.counts["validation"]})
-    alone.save(damaged)
+    harness.write_index(alone, damaged)
     with pytest.raises(DataError, match="no music to pair 'validation' voices with"):
         dataset.phrases(damaged, dataclasses.replace(options, split="validation"))
 
@@ -125,7 +134,9 @@ def test_no_data_set_no_split_no_music(corpus, damaged, options, tmp_path):
 def test_whole_songs_alone_are_paired_with_their_own_music(corpus, damaged, options):
     """Without rows of music: train has a song with a backing of its own."""
     index = schema.DatasetIndex.load(damaged)
-    dataclasses.replace(index, counts={"train": index.counts["train"]}).save(damaged)
+    harness.write_index(
+        dataclasses.replace(index, counts={"train": index.counts["train"]}), damaged
+    )
     batch = next(iter(dataset.phrases(damaged, options)))
     assert np.isfinite(batch["magnitude"]).all()
 

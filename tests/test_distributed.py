@@ -210,6 +210,8 @@ GOOD = {"cluster": {"worker": ["a:1", "b:1"]}, "task": {"type": "worker", "index
         ("{", "is no cluster of workers"),
         ("[]", "is no cluster of workers"),
         ('{"cluster": {}}', "is no cluster of workers"),
+        (json.dumps(GOOD | {"cluster": {"worker": 3}}), "is no cluster of workers"),
+        (json.dumps(GOOD | {"cluster": {"worker": "host:1"}}), "is no cluster of workers"),
         (json.dumps(GOOD | {"task": {"type": "ps", "index": 0}}), "type worker only"),
         (json.dumps(GOOD | {"task": {"type": "worker", "index": 2}}), "none of index 2"),
     ],

@@ -199,10 +199,10 @@ def test_records_that_are_gone_or_in_the_wrong_place(copy, capsys):
     assert "dataset.json counts others" in harness.one_line_error(inspect.run, fail, capsys)
     index = schema.DatasetIndex.load(copy)
     counts = index.counts | {"train_backing": 1}
-    dataclasses.replace(index, counts=counts).save(copy)
+    harness.write_index(dataclasses.replace(index, counts=counts), copy)
     line = harness.one_line_error(inspect.run, fail, capsys)
     assert "no record of 1 songs, the first is 'band-1'" in line
-    dataclasses.replace(index, songs=("other", *index.songs[1:])).save(copy)
+    harness.write_index(dataclasses.replace(index, songs=("other", *index.songs[1:])), copy)
     assert "another shard" in harness.one_line_error(inspect.run, fail, capsys)
     voices, _ = shard_with(copy, "ben-both")
     shutil.copy(voices, copy / voices.name.replace("train", "train_backing"))
@@ -246,6 +246,11 @@ def test_examples_are_what_training_hears(corpus, tmp_path, monkeypatch, capsys)
             assert abs(1200 * np.log2(both[1] / both[0])) < 20
             sung += 1
     assert sung >= 2
+    altered = tmp_path / "altered"
+    assert inspect.run([*argv[:2], f"--output_dir={altered}", "--seconds=0.8", "--stage=sin"]) == 0
+    for name in sorted(path.name for path in target.glob("*_mixture.wav")):
+        plain, other = (soundfile.read(folder / name)[0] for folder in (target, altered))
+        assert np.abs(plain - other).max() > 1e-3
     again = tmp_path / "again"
     assert inspect.run([*argv[:2], f"--output_dir={again}", "--seconds=0.8"]) == 0
     for path in target.iterdir():

@@ -87,6 +87,15 @@ def test_the_teacher_can_hear_what_sdn_sings(run):
         float(without["loss"]) + 0.5 * float(values["content"]), rel=1e-5
     )
     assert not heard.teacher.model.trainable_variables
+    # The teacher hears the same voice whatever the statistics it was itself trained with.
+    heard.teacher.model.normaliser.set_statistics(np.ones(64), np.full(64, 2.0))
+    singer = heard.one_hot(batch)
+    code = heard.model.encoder(batch["magnitude"], training=False)
+    _, after = heard.model.decode(code, singer, training=False)
+    said = heard.teacher.code(heard.model.normaliser.denormalise(after), singer)
+    wanted = heard.content_loss(heard.teacher.code(batch["features"], singer), said)
+    values = heard.losses(batch, training=False)
+    assert float(values["content"]) == pytest.approx(float(wanted), rel=1e-5)
 
 
 def test_the_teacher_that_hears_sdn_stays_bit_identical(run, tmp_path):

@@ -126,10 +126,26 @@ def test_as_many_singers_but_others(copied):
         info = stages.DataInfo(singers, np.zeros(64), np.ones(64))
         with pytest.raises(ModelError, match=rf"trained on other singers \({words}\)"):
             stages.EncoderStage(PRESETS["tiny"], info, copied)
+        start = copied / "autovc" / "best.weights.h5"
+        with pytest.raises(ModelError, match=rf"trained on other singers \({words}\)"):
+            stages.AutoVCStage(PRESETS["tiny"], info, copied, init_from=start)
     rewrite(copied / "autovc", lambda values: values["singers"].reverse())
     words = r"config.json was made with other singers \(the same 2 in another order\); choose"
     with pytest.raises(ModelError, match=words):
         harness.make_trainer("autovc", copied, harness.one_batch, **RUN)
+
+
+def test_a_distortion_is_one_of_the_statistics_that_are_started_from(run):
+    """They come with the weights; by the data set's own the distance would be no decibels."""
+    info = stages.DataInfo(harness.SINGERS, np.zeros(64), np.full(64, 3.0))
+    start = run.model_dir / "sin" / "best.weights.h5"
+    assert stages.train_config("sin").feature_loss == "distortion"
+    first = stages.SINStage(PRESETS["tiny"], info, run.model_dir, init_from=start)
+    info = stages.DataInfo(harness.SINGERS, np.zeros(64), np.ones(64))
+    second = stages.SINStage(PRESETS["tiny"], info, run.model_dir, init_from=start)
+    batch = harness.batch(0)
+    values = [float(stage.losses(batch, training=False)["after"]) for stage in (first, second)]
+    assert values[0] == pytest.approx(values[1])
 
 
 def test_checkpoints_of_another_network_whose_settings_are_not_known(copied):

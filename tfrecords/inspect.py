@@ -24,7 +24,7 @@ PROGRAM = cli.Program(
     "inspect",
     "RECORDS [flags]",
     "Says what a data set holds: counts, hours, singers, durations, statistics. With --check it "
-    "validates every record, with --examples it writes what training would hear.",
+    "validates every record, with --examples it writes what training hears.",
 )
 FLAGS = PROGRAM.flags
 flags.DEFINE_string("data_dir", None, "Folder of the records.", flag_values=FLAGS)
@@ -41,6 +41,13 @@ flags.DEFINE_enum(
     "split", "train", manifest.SPLITS, "Split that --examples are drawn from.", flag_values=FLAGS
 )
 flags.DEFINE_float("seconds", 4.0, "Length of each of --examples.", 0.1, 60.0, flag_values=FLAGS)
+flags.DEFINE_enum(
+    "stage",
+    None,
+    ["autovc", "encoder", "sdn", "sin", "f0", "ss", "unet"],
+    "Stage that --examples are altered for; without one they have levels alone.",
+    flag_values=FLAGS,
+)
 flags.DEFINE_integer("seed", 1, "Seed of --examples.", lower_bound=0, flag_values=FLAGS)
 
 AUDIO = AudioConfig()
@@ -180,7 +187,13 @@ def _statistics_lines(index: schema.DatasetIndex, summary: Summary) -> list[str]
 
 
 def write_examples(
-    folder: Path | str, output_dir: Path, count: int, split: str, frames: int, seed: int
+    folder: Path | str,
+    output_dir: Path,
+    count: int,
+    split: str,
+    frames: int,
+    seed: int,
+    stage: str | None = None,
 ) -> None:
     """Writes training examples: mixture, voice and music in it, and its features, sung by WORLD.
 
@@ -191,11 +204,16 @@ def write_examples(
       split: to draw from.
       frames: length of each.
       seed: of the draw.
+      stage: of training, whose alterations they have; None for levels alone.
     """
     from sep_tf import world
     from tfrecords import dataset
 
     options = dataset.PhraseOptions(split=split, phrase_frames=frames, seed=seed)
+    if stage:
+        from sep_tf.training.stages import STAGES
+
+        options = dataclasses.replace(options, augment=STAGES[stage].augment)
     output_dir.mkdir(parents=True, exist_ok=True)
     for number, example in enumerate(dataset.mixtures(folder, options).take(count)):
         values = {name: value.numpy() for name, value in example.items()}
@@ -252,7 +270,15 @@ def main(args: list[str]) -> int:
     if FLAGS.examples:
         frames = round(FLAGS.seconds * AUDIO.frames_per_second)
         output_dir = Path(FLAGS.output_dir)
-        write_examples(folder, output_dir, FLAGS.examples, FLAGS.split, frames, FLAGS.seed)
+        import tensorflow as tf
+
+        drawn = FLAGS.split, frames, FLAGS.seed, FLAGS.stage
+        try:
+            write_examples(folder, output_dir, FLAGS.examples, *drawn)
+        except tf.errors.InvalidArgumentError as error:
+            raise DataError(
+                f"{folder}: a record is damaged: {error.message}; --check finds it"
+            ) from error
         print(f"\n{output_dir}: {FLAGS.examples} examples")
     return 0
 

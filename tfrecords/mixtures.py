@@ -29,7 +29,7 @@ flags.DEFINE_enum(
 )
 flags.DEFINE_string("output", None, "Manifest to write.", flag_values=FLAGS)
 flags.DEFINE_integer("count", 40, "Mixtures.", lower_bound=1, flag_values=FLAGS)
-flags.DEFINE_integer("seed", 1, "Seed of the draw.", flag_values=FLAGS)
+flags.DEFINE_integer("seed", 1, "Seed of the draw.", lower_bound=0, flag_values=FLAGS)
 flags.DEFINE_list(
     "snr_db", ["-3", "0", "3", "6"], "Levels of the voice over the music in dB, in turn.",
     flag_values=FLAGS,

@@ -79,11 +79,6 @@ class DatasetIndex:
         """The contents of dataset.json."""
         return json.dumps(dataclasses.asdict(self), indent=1, sort_keys=True) + "\n"
 
-    def save(self, folder: Path) -> None:
-        partial = folder / (INDEX_NAME + ".partial")
-        partial.write_text(self.to_json(), encoding="utf-8")
-        partial.replace(folder / INDEX_NAME)
-
     @classmethod
     def load(cls, folder: Path | str) -> "DatasetIndex":
         """Reads and checks dataset.json; raises DataError that names the file."""
@@ -104,7 +99,13 @@ class DatasetIndex:
                 raise DataError(f"{path}: made with other record sizes; build the records again")
             stats = Statistics.from_dict(values.pop("statistics"))
             values = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
-            return cls(statistics=stats, **values)
+            index = cls(statistics=stats, **values)
+            if not (isinstance(index.counts, dict) and set(index.failed) <= set(index.songs)):
+                raise TypeError("its counts or songs make no sense")
+            for names in (index.singers, index.songs):
+                if not isinstance(names, tuple) or not all(isinstance(n, str) for n in names):
+                    raise TypeError(f"{names} is no list of names")
+            return index
         except KeyError as error:
             raise DataError(f"{path} lacks {error}; build the records again") from error
         except (json.JSONDecodeError, UnicodeDecodeError, TypeError) as error:

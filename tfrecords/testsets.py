@@ -46,7 +46,7 @@ flags.DEFINE_string("manifest", None, "Voices, one row each.", flag_values=FLAGS
 flags.DEFINE_string("output_dir", None, "New folder.", flag_values=FLAGS)
 flags.DEFINE_enum("split", "test", manifest.SPLITS, "Split to draw from.", flag_values=FLAGS)
 flags.DEFINE_integer("count", 20, "Voices.", lower_bound=1, flag_values=FLAGS)
-flags.DEFINE_integer("seed", 1, "Seed of every draw.", flag_values=FLAGS)
+flags.DEFINE_integer("seed", 1, "Seed of every draw.", lower_bound=0, flag_values=FLAGS)
 flags.DEFINE_list(
     "targets", [], "Target singers of kind convert; all singers of the split by default.",
     flag_values=FLAGS,

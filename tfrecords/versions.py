@@ -5,7 +5,7 @@
 - `effects`: the voice as productions have it (equalised, compressed, echoing, in a room), with the
   features of the dry one: from these a network learns to strip effects.
 
-What becomes of a voice depends on the name of its version alone.
+What becomes of a voice depends on the name of its version, and on who the other voices are.
 """
 
 import contextlib
@@ -27,7 +27,6 @@ from sep_tf.errors import DataError
 from tfrecords import manifest, songs
 
 AUDIO = AudioConfig()
-KINDS = ("sung", "effects")
 # Semitones that a melody is shifted by, and a formant ratio of about one of them.
 _SHIFT = 7.0
 _FORMANTS = 2.0 ** (1.0 / 12.0)
@@ -47,7 +46,7 @@ class Version:
 
     Attributes:
       song_id: its name in the data set.
-      kind: of KINDS.
+      kind: "sung" or "effects".
       donor: recording whose melody is sung; None for the voice's own.
     """
 

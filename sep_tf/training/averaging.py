@@ -39,7 +39,7 @@ def read(path: Path | str) -> dict[str, np.ndarray]:
     try:
         with h5py.File(path) as file:
             file.visititems(add)
-    except OSError as error:
+    except (OSError, RuntimeError, KeyError) as error:  # h5py has one for each kind of damage
         raise ModelError(f"{path}: no weights, or damaged") from error
     return found
 

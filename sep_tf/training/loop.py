@@ -33,7 +33,7 @@ _DAMAGED = (tf.errors.DataLossError, tf.errors.NotFoundError, tf.errors.OutOfRan
 
 
 def make_optimizer(config: TrainConfig) -> keras.optimizers.Optimizer:
-    """Adam, its rate rising over the first steps and falling to zero, or constant (section 4.2)."""
+    """Adam, its rate rising, then falling to a fiftieth, or constant (section 4.2)."""
     if config.schedule == "constant":
         return keras.optimizers.Adam(config.learning_rate)
     schedule = keras.optimizers.schedules.CosineDecay(

@@ -82,6 +82,8 @@ class Stage:
     validation_augment = AugmentConfig()
     # The part of the model that an earlier stage of the same name has trained, left as it is.
     frozen: str = ""
+    # Whether the network has a one-hot of singers.
+    has_singers = False
     # Curves that are means over a replica's batch; everything else is a reduced loss.
     averages: frozenset[str] = frozenset()
 
@@ -120,6 +122,9 @@ class Stage:
         self.create(model_config, model_dir)
         if init_from and not starting.from_system(self.model, self.name, init_from, info):
             restore(self.model, init_from)
+            if self.has_singers:
+                check_singers(info, init_from)
+        self.weigh()
         if self.frozen:
             self._freeze(getattr(self.model, self.frozen), weights_path(model_dir, self.frozen))
         # What is trained and what frozen, and where the weights come from, in one line.
@@ -162,6 +167,9 @@ class Stage:
     def create(self, config: ModelConfig, model_dir: Path) -> None:
         """Builds `self.model`, restoring what earlier stages learned."""
         raise NotImplementedError
+
+    def weigh(self) -> None:
+        """Makes losses that depend on the weights it starts from."""
 
     def losses(self, batch: dict[str, Any], training: bool) -> dict[str, Any]:
         """Scalars of a batch: `loss` to minimise, and whatever else is worth a curve."""

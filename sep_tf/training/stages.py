@@ -32,11 +32,8 @@ class Teacher:
 
     def code(self, features: Any, singer: Any) -> Any:
         """C_avc [B, T / 16, 64] of features in physical units and singer one-hot."""
-        return self.code_of_normalised(self.model.normaliser(features), singer)
-
-    def code_of_normalised(self, normalised: Any, singer: Any) -> Any:
         # training=False keeps the batch statistics frozen as well.
-        return self.model.encode(normalised, singer, training=False)
+        return self.model.encode(self.model.normaliser(features), singer, training=False)
 
 
 class AutoVCStage(Stage):
@@ -48,13 +45,16 @@ class AutoVCStage(Stage):
     defaults = {"batch_size": 30, "phrase_frames": 128, "steps": 4000}
     averages = frozenset({"code_spread"})
     content_weight = 1.0
+    has_singers = True
 
     def create(self, config: ModelConfig, model_dir: Path) -> None:
         self.model = models.build("autovc", config, singers=len(self.info.singers))
         self.model.normaliser.set_statistics(self.info.mean, self.info.std)
+
+    def weigh(self) -> None:
         # A distortion in physical units is no reconstruction loss of eq. 3.
         name = "plain" if self.plain else "squared"
-        self.frame_loss = losses.feature_loss(name, self.info.std)
+        self.frame_loss = losses.feature_loss(name, np.asarray(self.model.normaliser.std))
 
     def losses(self, batch, training):
         singer = self.one_hot(batch)
@@ -142,6 +142,8 @@ class SDNStage(Stage):
     # The voices keep the tract and colour that their singer's one-hot stands for.
     augment = EncoderStage.augment
 
+    has_singers = True
+
     def create(self, config: ModelConfig, model_dir: Path) -> None:
         singers = len(self.info.singers)
         self.teacher = None
@@ -149,9 +151,13 @@ class SDNStage(Stage):
             self.require("autovc", model_dir)
             self.earlier.append("autovc")
             self.teacher = Teacher(config, self.info, model_dir)
-        self.feature_loss = losses.feature_loss(self.config.feature_loss, self.info.std)
         self.model = models.build("sdn", config, singers=singers)
         self.model.normaliser.set_statistics(self.info.mean, self.info.std)
+
+    def weigh(self) -> None:
+        self.feature_loss = losses.feature_loss(
+            self.config.feature_loss, np.asarray(self.model.normaliser.std)
+        )
 
     def losses(self, batch, training):
         singer = self.one_hot(batch)
@@ -163,7 +169,8 @@ class SDNStage(Stage):
         if self.teacher:
             content = self.content_loss(
                 self.teacher.code(batch["features"], singer),
-                self.teacher.code_of_normalised(after, singer),
+                # By the teacher's own statistics.
+                self.teacher.code(self.model.normaliser.denormalise(after), singer),
             )
             values["loss"] += self.config.content_weight * content
             values["content"] = content
@@ -188,7 +195,6 @@ class SINStage(Stage):
         return (*cls.requires, "f0") if model_config.sin_harmonic_points else cls.requires
 
     def create(self, config: ModelConfig, model_dir: Path) -> None:
-        self.feature_loss = losses.feature_loss(self.config.feature_loss, self.info.std)
         self.model = models.build("sin", config)
         self.model.normaliser.set_statistics(self.info.mean, self.info.std)
         self.f0 = None
@@ -198,6 +204,11 @@ class SINStage(Stage):
             self.f0.trainable = False
             self.pitch_spectrograms = _every(2, self.f0.spectrograms)
             self.spectrograms = ("magnitude", *self.pitch_spectrograms)
+
+    def weigh(self) -> None:
+        self.feature_loss = losses.feature_loss(
+            self.config.feature_loss, np.asarray(self.model.normaliser.std)
+        )
 
     def pitched(self, batch):
         """What the frozen F0 finds in every second frame; None where SIN does without."""

@@ -52,6 +52,8 @@ def check_tf_config(text: str) -> int:
         config = json.loads(text)
         workers, task = config["cluster"]["worker"], config["task"]
         kind, index = task["type"], int(task["index"])
+        if not isinstance(workers, list) or not all(isinstance(name, str) for name in workers):
+            raise TypeError(workers)
     except (ValueError, KeyError, TypeError) as error:
         raise SepTfError(f"TF_CONFIG is no cluster of workers and a task: {text}") from error
     if set(config["cluster"]) != {"worker"} or kind != "worker":

@@ -90,7 +90,8 @@ def _check(values: Any) -> None:
         values[name]
     for stem in values["stems"].values():
         for part in [stem, *(stem.get("raw") or {}).values()]:
-            part["filename"], part["instrument"]
+            if not part["filename"] or not part["instrument"]:
+                raise TypeError("a stem without a file or an instrument")
 
 
 def _instruments(part: dict[str, Any]) -> set[str]:
