@@ -21,7 +21,9 @@ PROGRAMS = sorted(p.stem for p in FOLDER.glob("*.py") if p.stem not in ("timing"
 SMALL = ["--preset=tiny", "--batch_size=2", "--phrase_frames=32", "--steps=2", "--singers=2"]
 
 
-@pytest.mark.parametrize("stage", ["encoder", "f0", "unet"])
+@pytest.mark.parametrize(
+    "stage", ["encoder", *(pytest.param(name, marks=pytest.mark.slow) for name in ("f0", "unet"))]
+)
 def test_a_measurement(stage, capsys):
     """Stages with and without prerequisites, which the benchmark makes itself."""
     assert training.PROGRAM.run(training.main, [*SMALL, f"--stage={stage}", "--here"]) == 0

@@ -1,5 +1,7 @@
 """The `paper` preset against the description of the paper and of the papers it builds on."""
 
+import functools
+
 import numpy as np
 import pytest
 
@@ -12,6 +14,12 @@ PAPER = PRESETS["paper"]
 SMALL = PRESETS["tiny-paper"]
 SINGERS = 45  # of the paper's training set
 FEATURES, BINS, FINE_BINS = 64, 513, 2049
+
+
+@functools.cache
+def paper(name: str):
+    """A network of `paper` that no test changes: built once."""
+    return models.build(name, PAPER, singers=SINGERS)
 
 
 def convolution(inputs: int, outputs: int, kernel: int = 5) -> int:
@@ -89,13 +97,13 @@ COUNTS["unet"] = (
 
 @pytest.mark.parametrize("name", COUNTS)
 def test_parameters_are_those_of_the_description(name):
-    model = models.build(name, PAPER, singers=SINGERS)
+    model = paper(name)
     assert model.count_params() == COUNTS[name]
 
 
 @pytest.mark.slow
 def test_layers_of_sin_are_those_of_the_description():
-    model = models.build("sin", PAPER)
+    model = paper("sin")
     decoder, recurrent = model.decoder, model.encoder.encoder.recurrent
     kernels = [tuple(c.kernel.shape) for c in model.encoder.encoder.convolutions.convolutions]
     assert kernels == [(5, 513, 512), (5, 512, 512), (5, 512, 512)]
@@ -116,7 +124,7 @@ def kernels(layers) -> list[tuple[int, ...]]:
 
 def test_layers_of_the_teacher_are_those_of_the_description():
     """AutoVC with the one-hot at the encoder's and the decoder's input, not at the post-net's."""
-    model = models.build("autovc", PAPER, singers=SINGERS)
+    model = paper("autovc")
     encoder, decoder = model.encoder, model.decoder
     wide = (5, 512, 512)
     assert kernels(encoder.convolutions.convolutions) == [(5, 64 + SINGERS, 512), wide, wide]
@@ -134,8 +142,8 @@ def test_layers_of_the_teacher_are_those_of_the_description():
 
 
 def test_layers_of_sdn_are_those_of_the_teacher():
-    sdn = models.build("sdn", PAPER, singers=SINGERS)
-    teacher = models.build("autovc", PAPER, singers=SINGERS)
+    sdn = paper("sdn")
+    teacher = paper("autovc")
     shapes = [
         [tuple(v.shape) for v in model.decoder.trainable_variables] for model in (sdn, teacher)
     ]
@@ -145,7 +153,7 @@ def test_layers_of_sdn_are_those_of_the_teacher():
 
 def test_layers_of_f0_are_those_of_the_description():
     """[23]: width 32, filters 32 * 2 ** (layer / 2), four levels with skips, both heads."""
-    model = models.build("f0", PAPER)
+    model = paper("f0")
     body = model.pitch_body
     assert tuple(body.project.kernel.shape) == (2049, 32)
     assert kernels(body.down) == [(5, 32, 45), (5, 45, 64), (5, 64, 90), (5, 90, 128)]
@@ -160,7 +168,7 @@ def test_layers_of_f0_are_those_of_the_description():
 
 def test_layers_of_ss_are_those_of_the_description():
     """[13]: 1 x 1 to 256, dilations 1 to 32, a convolution of width 2 each way, two gates."""
-    model = models.build("ss", PAPER)
+    model = paper("ss")
     for stack, inputs in ((model.features, 513), (model.pitch, 513 + 64)):
         assert tuple(stack.project.kernel.shape) == (inputs, 256)
         for way in (stack.ahead, stack.back):
@@ -173,7 +181,7 @@ def test_layers_of_ss_are_those_of_the_description():
 
 def test_layers_of_the_unet_are_those_of_the_description():
     """[7]: 5 x 5 strided, 16 to 512 channels; mirrored with skips; dropout in the first three."""
-    model = models.build("unet", PAPER)
+    model = paper("unet")
     sizes = (1, *CHANNELS)
     assert kernels(model.down) == [(5, 5, a, b) for a, b in zip(sizes, CHANNELS, strict=False)]
     # Transposed kernels have outputs before inputs; behind the first, skips double the inputs.

@@ -49,16 +49,20 @@ def test_rests_cost_few_pulses_and_change_no_sample(silent, monkeypatch):
     assert 50.0 <= slow[changed].min() == slow[changed].max() < 80.0
 
 
+@pytest.fixture(scope="module")
+def analysed() -> VocoderFeatures:
+    """Four seconds of a voice."""
+    return world.analyse(audio_io.read(str(VOICE), CONFIG.sample_rate, offset=4.0, duration=4.0)[0])
+
+
 @pytest.mark.parametrize("breath", [False, True])
 @pytest.mark.parametrize("f0", [50.0, 82.0, 84.0, 110.0, 440.0, 1100.0])
-def test_short_transforms_sound_like_those_of_analysis(f0, breath, monkeypatch):
+def test_short_transforms_sound_like_those_of_analysis(f0, breath, monkeypatch, analysed):
     """Above 60 Hz, under which WORLD leaves a rumble of its own: what differs is 20 dB lower."""
-    voice = audio_io.read(str(VOICE), CONFIG.sample_rate, offset=4.0, duration=4.0)[0]
-    features = world.analyse(voice)
-    features = dataclasses.replace(features, f0=np.full(len(features), f0, np.float32))
+    features = dataclasses.replace(analysed, f0=np.full(len(analysed), f0, np.float32))
     if breath:
         features = dataclasses.replace(features, aperiodicity=features.aperiodicity * 0.2)
-    n = len(voice)
+    n = 4 * CONFIG.sample_rate
     found = world.synthesise(features, n)
     monkeypatch.setattr(synthesis, "SPECTRUM_STEP", 1)
     expected = world.synthesise(features, n)

@@ -222,7 +222,7 @@ def test_a_data_set_without_validation(corpus, tmp_path, capsys, split, stage):
     for path in folder.glob(f"{split}-*.tfrecord"):
         path.unlink()
     index.counts.pop(split)
-    index.save(folder)
+    harness.write_index(index, folder)
     argv = flags(corpus, tmp_path / "runs", data_dir=folder, stage=stage)
     line = harness.one_line_error(train.run, argv, capsys)
     assert f"{folder} has no '{split}' records" in line
