@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ UNITS_FILE = "assets/signatures.json"
 WARMUP_FILE = "assets.extra/tf_serving_warmup_requests"
 # Seconds that the loader may take to start TensorFlow and run once.
 _CLI_TIMEOUT = 300
+_ABANDONED_SECONDS = 3600
 
 
 def export(job: formats.Job) -> None:
@@ -32,6 +34,9 @@ def export(job: formats.Job) -> None:
     job.output.mkdir(exist_ok=True)
     # Not a number: a server that watches the folder does not see it.
     trial = job.output / f"trial-{secrets.token_hex(4)}"
+    for left in job.output.glob("trial-*"):  # by an export that was killed
+        if time.time() - left.stat().st_mtime > _ABANDONED_SECONDS:
+            remove(left)
     try:
         write(job.model, job.info, trial)
         if not (trial / WARMUP_FILE).is_file():

@@ -4,8 +4,8 @@
 
 Writes NAME.voice.wav and NAME.npz of every song (of system unet the voice alone), `report.csv`
 with a row for each, those of earlier runs too, and `failed.csv` with those that failed in this one
-and why. Run again, it goes on where it stopped: songs whose row is there, and whose file has not
-changed since, are not extracted anew.
+and why. Run again, it goes on where it stopped: songs whose row is there, and whose file and
+weights have not changed since, are not extracted anew. A voice of another song is not replaced.
 """
 
 import collections
@@ -45,8 +45,8 @@ PROGRAM = cli.Program(
     "(--runner=...) on a cluster that shares the folders. The output folder gets NAME.voice.wav "
     "and NAME.npz of each song, report.csv with a row for each, those of earlier runs into the "
     "folder too, and failed.csv with those that failed in this run and why. Run again, it goes on "
-    "where it stopped. Files called *.voice.* and the like, which earlier runs made, are passed "
-    "over.",
+    "where it stopped; a voice that is there, but of another song, ends it. Files called *.voice.* "
+    "and the like, which earlier runs made, are passed over.",
     passes_flags_on=True,
 )
 FLAGS = PROGRAM.flags
@@ -221,17 +221,18 @@ def done_row(element: dict[str, Any]) -> dict[str, Any] | None:
             row = json.load(file)
     except (OSError, ValueError):
         return None
-    if "error" in row:
+    there = os.path.exists(element["output"])
+    if "error" in row or not there:
         return None
     # A song that is not there any more may have moved.
-    if os.path.exists(row["input"]) and not os.path.samefile(row["input"], element["input"]):
+    song = row.get("song", "")
+    if os.path.exists(song) and not os.path.samefile(song, element["input"]):
         raise SepTfError(
-            f"{element['output']} is the voice of {row['input']}, not of {element['input']}: "
+            f"{element['output']} is the voice of {song}, not of {element['input']}: "
             "another --output_dir is needed"
         )
     same = row.get("stamp") == _stamp(element["input"]) and row.get("how") == _how(element)
-    there = os.path.exists(element["output"])
-    there = there and (element["features"] is None or os.path.exists(element["features"]))
+    there = element["features"] is None or os.path.exists(element["features"])
     return row if same and there else None
 
 
@@ -249,6 +250,7 @@ def extract_song(element: dict[str, Any], separator: "Separator") -> dict[str, A
     from sep_tf import overwriting
 
     row: dict[str, Any] = {"stamp": _stamp(element["input"]), "how": _how(element)}
+    row["song"] = os.path.realpath(element["input"])
     final = {key: element[key] for key in ("features", "output") if element[key]}
     # By their endings, which name the formats.
     partial = {key: element["row"] + os.path.splitext(path)[1] for key, path in final.items()}

@@ -85,7 +85,8 @@ def _define_flags() -> None:
     string(
         "f0",
         _DEFAULTS.f0,
-        "Pitch from the F0 network (model), from WORLD's harvest on the mixture, or from a CSV "
+        "Pitch from the F0 network (model), from WORLD's harvest on the mixture (the "
+        "network's where harvest hears nothing within 200 ms), or from a CSV "
         "file of seconds and Hz as CREPE writes it, which also says where somebody sings.",
     )
     flags.DEFINE_float(

@@ -276,7 +276,7 @@ def run_all(
         try:
             act()
             return True
-        except (ModelError, BrokenPipeError):  # nobody reads standard output any more
+        except ModelError:
             raise
         except (SepTfError, OSError, MemoryError) as error:
             failures[job] = cli.describe(error)
@@ -348,11 +348,12 @@ def _run_one(
     elapsed = time.monotonic() - started
     if note := audio_io.clip_note(result.peak, values.clip):
         program.note(f"{job.target}: {note} (--clip={values.clip})")
-    print(
-        f"{job.target}: {result.seconds:.2f} s of audio in {elapsed:.2f} s "
-        f"(real-time factor {elapsed / result.seconds:.3f})",
-        flush=True,
-    )
+    with contextlib.suppress(BrokenPipeError):  # it is done, whoever reads that
+        print(
+            f"{job.target}: {result.seconds:.2f} s of audio in {elapsed:.2f} s "
+            f"(real-time factor {elapsed / result.seconds:.3f})",
+            flush=True,
+        )
     return result
 
 

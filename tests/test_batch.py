@@ -1,5 +1,6 @@
 """`sep-tf batch`: a catalogue on Beam, restartable, with what failed beside what is done."""
 
+import contextlib
 import csv
 import os
 import signal
@@ -114,12 +115,20 @@ def test_voices_of_other_songs_stay(songs, capsys):
     capsys.readouterr()
     before = Path("out/one.voice.wav").read_bytes()
     line = harness.one_line_error(batch.run, ["songs/deep/one.wav", *argv], capsys)
-    assert "out/one.voice.wav is the voice of songs/one.wav, not of songs/deep/one.wav" in line
+    assert f"out/one.voice.wav is the voice of {songs}/songs/one.wav, not of songs/deep" in line
+    # By whatever name, from wherever it is called.
+    argv[0] = f"--output_dir={songs}/out"
+    with contextlib.chdir("songs/deep"):
+        assert "is the voice of" in harness.one_line_error(batch.run, ["one.wav", *argv], capsys)
+        assert batch.run([f"{songs}/songs/one.wav", *argv]) == 0
+    assert capsys.readouterr().out.startswith("1 of 1 songs done, 1 of them before")
     assert Path("out/one.voice.wav").read_bytes() == before
     # A song that has moved is the same song.
     os.rename("songs/one.wav", "one.wav")
     assert batch.run(["one.wav", *argv]) == 0
     assert capsys.readouterr().out.startswith("1 of 1 songs done, 1 of them before")
+    os.unlink("out/one.voice.wav")
+    assert batch.run(["songs/deep/one.wav", *argv]) == 0
 
 
 def test_other_weights_give_other_voices(songs, capsys, monkeypatch):

@@ -4,7 +4,6 @@ import dataclasses
 import itertools
 import json
 import re
-import time
 
 import numpy as np
 import pytest
@@ -269,40 +268,6 @@ def test_a_run_that_failed_goes_on(songs, tmp_path, capsys, monkeypatch, no_plot
     stored.write_bytes(stored.read_bytes()[:1000])
     assert run(*argv, "--reference=world") == 0
     assert Fake.calls == before + 6
-
-
-def test_the_longest_song_is_begun_first(songs, tmp_path, monkeypatch):
-    soundfile.write(songs / "longer.wav", np.tile(sung(220.0), 2), RATE, "FLOAT")
-    manifest = songs / "order.csv"
-    manifest.write_text("id,singer,vocals,backing\na,x,a.wav,\nb,x,longer.wav,\nc,x,b.wav,\n")
-    begun = []
-    monkeypatch.setattr(
-        scoring.Evaluation,
-        "score_song",
-        lambda self, item, *_: begun.append(item.row.song_id) or [item.row.song_id],
-    )
-    evaluation = scoring.Evaluation(tmp_path, scoring.Options())
-    items = songs_module.select(str(manifest), "test", None)
-    assert evaluation.score_all(items, []) == ["a", "b", "c"]
-    assert begun == ["b", "a", "c"]
-
-
-def test_an_interruption_waits_for_one_voice_at_most(songs, tmp_path, monkeypatch):
-    scored = []
-
-    def score(self, item, built, done):
-        for number in range(4):
-            if item.row.song_id == "two" and number == 1:
-                raise KeyboardInterrupt
-            time.sleep(0.2)
-            scored.append(item.row.song_id)
-            done()
-
-    monkeypatch.setattr(scoring.Evaluation, "score_song", score)
-    items = songs_module.select(str(songs / "test.csv"), "test", None)
-    with pytest.raises(KeyboardInterrupt):
-        scoring.Evaluation(tmp_path, scoring.Options()).score_all(items, [], jobs=2)
-    assert scored.count("one") <= 2
 
 
 def test_progress_counts_voices_and_names_songs(songs, tmp_path, capsys, no_plots):

@@ -2,6 +2,8 @@
 
 import dataclasses
 import os
+import threading
+import time
 import types
 
 import numpy as np
@@ -11,7 +13,7 @@ from evaluations import RATE, error_of, make_songs, rows_in, rows_of, run, sung
 
 from sep_tf import metrics, runtimes
 from sep_tf.errors import DataError, ModelError
-from sep_tf.evaluation import measures, systems
+from sep_tf.evaluation import measures, scoring, systems
 from sep_tf.evaluation import songs as songs_module
 from sep_tf.runtimes import ModelInfo
 
@@ -128,7 +130,7 @@ def test_models_that_know_singers_sing_as_target_own_or_given(songs, monkeypatch
     monkeypatch.setattr("sep_tf.runtimes.find", lambda *_: ("litert", None))
     monkeypatch.setattr("sep_tf.runtimes.describe", lambda model, runtime: info)
     monkeypatch.setattr("sep_tf.runtimes.load", load)
-    monkeypatch.setattr(systems, "_digest", lambda model, runtime: "model")
+    monkeypatch.setattr(runtimes, "identity", lambda model, runtime: "model")
     sung = []
     monkeypatch.setattr(systems, "_estimator", lambda s: lambda song: sung.append(s._wishes.inputs))
     items = songs_module.select(str(songs / "test.csv"), "test", None)
@@ -155,7 +157,7 @@ def test_singer_is_the_target_where_the_manifest_has_their_voice(
     monkeypatch.setattr(
         "sep_tf.runtimes.load", lambda model, runtime: types.SimpleNamespace(info=info)
     )
-    monkeypatch.setattr(systems, "_digest", lambda model, runtime: "model")
+    monkeypatch.setattr(runtimes, "identity", lambda model, runtime: "model")
     monkeypatch.setattr("sep_tf.evaluation.plots.box_plots", lambda folder, measured: [])
     # It sings as z does, whose voice is b.wav.
     voice = systems.Estimate(sung(330.0))
@@ -208,7 +210,7 @@ def test_conversion_moves_the_timbre_and_keeps_f0_and_level(songs, monkeypatch):
     runtime = Tilt()
     monkeypatch.setattr("sep_tf.runtimes.describe", lambda model, _: runtime.info)
     monkeypatch.setattr("sep_tf.runtimes.load", lambda model, _: runtime)
-    monkeypatch.setattr(systems, "_digest", lambda model, _: "model")
+    monkeypatch.setattr(runtimes, "identity", lambda model, _: "model")
     manifest = songs / "solo.csv"
     manifest.write_text(
         "song_id,singer,vocals,backing,split,target_singer\n"
@@ -235,6 +237,42 @@ def test_conversion_moves_the_timbre_and_keeps_f0_and_level(songs, monkeypatch):
         systems.build({"c": "c.tflite"}, "auto", mixed, "z")
     with pytest.raises(ModelError, match=r"system c, song solo: .*'w'.*; choose one by --singer"):
         systems.build({"c": "c.tflite"}, "auto", [solo], "w")
+
+
+def test_the_longest_song_is_begun_first(songs, tmp_path, monkeypatch):
+    soundfile.write(songs / "longer.wav", np.tile(sung(220.0), 2), RATE, "FLOAT")
+    manifest = songs / "order.csv"
+    manifest.write_text("id,singer,vocals,backing\na,x,a.wav,\nb,x,longer.wav,\nc,x,b.wav,\n")
+    begun = []
+    monkeypatch.setattr(
+        scoring.Evaluation,
+        "score_song",
+        lambda self, item, *_: begun.append(item.row.song_id) or [item.row.song_id],
+    )
+    evaluation = scoring.Evaluation(tmp_path, scoring.Options())
+    items = songs_module.select(str(manifest), "test", None)
+    assert evaluation.score_all(items, []) == ["a", "b", "c"]
+    assert begun == ["b", "a", "c"]
+
+
+def test_an_interruption_waits_for_one_voice_at_most(songs, tmp_path, monkeypatch):
+    scored, begun = [], threading.Event()
+
+    def score(self, item, built, done):
+        if item.row.song_id == "two":
+            assert begun.wait(10)
+            raise KeyboardInterrupt
+        for number in range(100):
+            scored.append(number)
+            begun.set()
+            time.sleep(0.05)
+            done()
+
+    monkeypatch.setattr(scoring.Evaluation, "score_song", score)
+    items = songs_module.select(str(songs / "test.csv"), "test", None)
+    with pytest.raises(KeyboardInterrupt):
+        scoring.Evaluation(tmp_path, scoring.Options()).score_all(items, [], jobs=2)
+    assert 1 <= len(scored) < 50
 
 
 def test_a_model_in_a_folder_has_a_digest_of_its_files(tmp_path):

@@ -24,7 +24,8 @@ PROGRAM = cli.Program(
     "inspect",
     "RECORDS [flags]",
     "Says what a data set holds: counts, hours, singers, durations, statistics. With --check it "
-    "validates every record, with --examples it writes what training hears.",
+    "validates every record, with --examples it writes what training hears, altered with "
+    "--stage as for that stage.",
 )
 FLAGS = PROGRAM.flags
 flags.DEFINE_string("data_dir", None, "Folder of the records.", flag_values=FLAGS)

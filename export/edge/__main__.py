@@ -48,6 +48,8 @@ flags.DEFINE_integer(
 _FULL_SCALE = 32768.0
 # How soon it is seen that live sound was ended.
 _POLL_SECONDS = 0.1
+# As much as a pipe holds.
+_PIPE_BYTES = 65_536
 
 
 class Clock:
@@ -74,7 +76,7 @@ def standard_input(channels: int, frames: int) -> Iterator[np.ndarray]:
     Live sound has no end of its own: SIGINT (Ctrl-C) and SIGTERM are its end, a second one is the
     program's.
     """
-    ended = False
+    ended, after_end = False, 0
     before: dict[int, Any] = {}
 
     def end(signum: int, frame: object) -> None:
@@ -87,10 +89,16 @@ def standard_input(channels: int, frames: int) -> Iterator[np.ndarray]:
     source, size = sys.stdin.fileno(), 2 * channels
     left = b""
     try:
-        while not ended:
-            if not select.select([source], [], [], _POLL_SECONDS)[0]:
+        while True:
+            # What waits in the pipe was recorded before the end.
+            if not select.select([source], [], [], 0.0 if ended else _POLL_SECONDS)[0]:
+                if ended:
+                    break
                 continue
             if not (data := os.read(source, frames * size)):
+                break
+            after_end += len(data) if ended else 0
+            if after_end > _PIPE_BYTES:  # it does not stop by itself
                 break
             data = left + data
             whole = len(data) - len(data) % size

@@ -27,6 +27,8 @@ from sep_tf.metrics import Analysis
 # Changed whenever a figure would change for the same audio.
 VERSION = "evaluation-3"
 AUDIO_SUFFIX = ".flac"
+# What numpy says of a file of arrays that is cut short or something else.
+_DAMAGED = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile)
 # Clips of one song share a gain, so that they can be compared; a louder mixture is brought here.
 _PEAK = 0.7
 _CACHED = tuple(field.name for field in dataclasses.fields(Analysis))
@@ -72,8 +74,8 @@ class Evaluation:
         Shows a bar on a terminal, elsewhere a line a song, on stderr.
 
         Raises:
-          SepTfError: the first song that failed. Songs not yet begun are dropped; what is done is
-            kept for the next run.
+          SepTfError: the first song that failed. Songs not yet begun are dropped, others end with
+            the voice they are at; what is done is kept for the next run.
         """
         from tqdm import tqdm
 
@@ -133,8 +135,13 @@ class Evaluation:
 
     def reference_f0(self, item: Item) -> np.ndarray:
         """f0 of the true voice, [T] Hz, once its song has been scored."""
-        with np.load(self.analysis_path(item, "raw")) as stored:
-            return stored["f0"]
+        path = self.analysis_path(item, "raw")
+        try:
+            with np.load(path) as stored:
+                return stored["f0"]
+        except _DAMAGED as error:
+            path.unlink(missing_ok=True)
+            raise SepTfError(f"{path} was damaged; run again, it will be made anew") from error
 
     def analysis_path(self, item: Item, kind: str) -> Path:
         """Where the analysis of the reference is, "raw" or "world"."""
@@ -225,7 +232,7 @@ class _Judge:
             with np.load(path) as stored:
                 if str(stored["key"]) == key:
                     return Analysis(*(stored[name] for name in _CACHED))
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        except _DAMAGED:
             pass  # made anew: nothing is lost
         analysis = analyse()
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -167,6 +167,8 @@ class Trainer:
                 raise ModelError(
                     f"{path} is of another preset or other singers; choose another --model_dir"
                 ) from error
+            # Its statistics are those that this run began with.
+            self.stage.weigh()
             self.log.line(f"{self.config.stage}: resumed at step {self.step}")
             return
         if self.manager.checkpoints:

@@ -91,7 +91,7 @@ def _check(values: Any) -> None:
     for stem in values["stems"].values():
         for part in [stem, *(stem.get("raw") or {}).values()]:
             if not part["filename"] or not part["instrument"]:
-                raise TypeError("a stem without a file or an instrument")
+                raise TypeError("the file or the instrument of a stem")
 
 
 def _instruments(part: dict[str, Any]) -> set[str]:
