@@ -208,13 +208,6 @@ def test_nothing_is_sung_behind_a_piece_that_the_song_goes_on_after(records, spe
     assert np.abs(before[-800:]).max() > 0.3 * np.abs(before).max()
 
 
-def test_what_is_voiced_is_so_at_any_level(records):
-    record = records["ann-short", 0]
-    quiet, loud = (mix(record, records["band-1", 0], 0, levels(x), 201) for x in (-50.0, -10.0))
-    np.testing.assert_array_equal(quiet["voiced"], loud["voiced"])
-    assert quiet["audible"].sum() < loud["audible"].sum() and loud["voiced"].sum() > 100
-
-
 @pytest.mark.parametrize("speed", [0.7, 1.4])
 def test_pitch_follows_the_speed(records, speed):
     """The f0 label is the one WORLD finds in the voice that plays faster or slower."""

@@ -81,15 +81,14 @@ def mix(phrases: Tensors, frames: int, config: AugmentConfig, seed: Any = 0) -> 
     f0, inside = _at_frames(phrases, "f0", frames, config)
     f0 = tf.where(inside, f0 * _speed(phrases["units"])[:, None], float(_SILENCE.f0[0]))
     voiced, inside = _at_frames(phrases, "voiced", frames, config)
-    # Whatever the level: quiet songs are sung as well.
-    voiced = inside & (voiced > 0) & ~vocal_free[:, None]
+    voiced = inside & (voiced > 0)
     return {
         "mixture": _mastered(sung + music, phrases, config),
         "voice": sung,
         "accompaniment": music,
         "features": features,
         "f0": f0,
-        "voiced": tf.cast(voiced, tf.float32),
+        "voiced": tf.cast(voiced & audible, tf.float32),
         "audible": tf.cast(audible, tf.float32),
         "singer": phrases["singer"],
         "song_index": phrases["song_index"],

@@ -254,8 +254,11 @@ class F0Stage(Stage):
     name = "f0"
     defaults = {"batch_size": 16, "phrase_frames": 256, "steps": 6000}
     averages = frozenset({"within_50_cents", "voicing_right"})
-    # Other melodies, far from those of the recordings; long passages where nobody sings.
-    augment = dataclasses.replace(PRODUCED, altered=0.7, speed=(0.7, 1.4), vocal_free=0.2)
+    # Other melodies, far from those of the recordings; long passages where nobody sings. Wider
+    # levels brought false alarms (docs/experiments.md, "F0 at any level").
+    augment = dataclasses.replace(
+        PRODUCED, altered=0.7, speed=(0.7, 1.4), vocal_free=0.2, vocals_db=(-34.0, -12.0)
+    )
 
     def create(self, config: ModelConfig, model_dir: Path) -> None:
         self.model = models.build("f0", config)
