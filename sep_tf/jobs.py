@@ -291,12 +291,12 @@ def run_all(
             attempt(job, lambda: results.update({job: _run_one(program, job, work, values, stop)}))
 
         _in_turn(do, ready, values.jobs, stop)
+    failed = [(job.source, failures[job]) for job in jobs if job in failures]
     if len(jobs) > 1:
         summary = f"{len(results)} of {len(jobs)} files done"
-        failed = ", ".join(job.source for job in failures)
-        print(f"{summary}, failed: {failed}" if failures else summary)
-    done = [results[job] for job in jobs if job in results]
-    return done, [(job.source, failures[job]) for job in jobs if job in failures]
+        names = ", ".join(name for name, _ in failed)
+        print(f"{summary}, failed: {names}" if failed else summary)
+    return [results[job] for job in jobs if job in results], failed
 
 
 def _in_turn(
