@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from absl import flags
 
-from sep_tf import cli, extract, runtimes
+from sep_tf import cli, extract
 from sep_tf.config import ExtractConfig
 from sep_tf.errors import SepTfError
 
@@ -98,6 +98,7 @@ def main(args: list[str]) -> int:
     cli.require_packages("apache_beam")
     cli.quiet_tensorflow()
     with cli.quiet_native_log():
+        from sep_tf import runtimes
         from tfrecords import engine
 
     engine.check_flags(beam_flags, FLAGS)

@@ -91,7 +91,7 @@ def convert(
         kept = slice(context, context + keep)
         own = cut[kept]
         # Where the voice is silent the network has nothing to say.
-        silence = (own.envelope[:, 0] < silent.envelope[0, 0] + 0.5)[:, None] & ~own.voiced[:, None]
+        silence = _at_the_floor(own.envelope) & ~own.voiced[:, None]
         return dataclasses.replace(
             own,
             envelope=np.where(silence, own.envelope, out["envelope"][kept]),
@@ -177,10 +177,16 @@ def with_gain(features: "world.VocoderFeatures", gain: float) -> "world.VocoderF
 
     from sep_tf import world
 
-    silence = features.envelope[:, :1] < world.silence_features(1).envelope[0, 0] + 0.5
     louder = world.apply_gain(features.envelope, gain)
-    envelope = np.where(silence, features.envelope, louder)
+    envelope = np.where(_at_the_floor(features.envelope), features.envelope, louder)
     return dataclasses.replace(features, envelope=envelope)
+
+
+def _at_the_floor(envelope: "np.ndarray") -> "np.ndarray":
+    """Which frames [T, 1] of a coded envelope [T, 60] are silent."""
+    from sep_tf import world
+
+    return envelope[:, :1] < world.silence_features(1).envelope[0, 0] + 0.5
 
 
 def level_gain(blocks: "Iterable[np.ndarray]") -> float:

@@ -18,6 +18,7 @@ from absl import flags
 from sep_tf import cli
 from sep_tf.config import AudioConfig, RecordConfig
 from sep_tf.errors import DataError
+from sep_tf.train import ORDER
 from tfrecords import manifest, schema
 
 PROGRAM = cli.Program(
@@ -45,7 +46,7 @@ flags.DEFINE_float("seconds", 4.0, "Length of each of --examples.", 0.1, 60.0, f
 flags.DEFINE_enum(
     "stage",
     None,
-    ["autovc", "encoder", "sdn", "sin", "f0", "ss", "unet"],
+    ORDER,
     "Stage that --examples are altered for; without one they have levels alone.",
     flag_values=FLAGS,
 )

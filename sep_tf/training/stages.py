@@ -122,7 +122,16 @@ def decoder_losses(stage: Stage, target: Any, before: Any, after: Any, weight: A
     return {"loss": loss, "after": second}
 
 
-class SDNStage(Stage):
+class DecoderStage(Stage):
+    """What decodes to features, by a distance that is chosen."""
+
+    def weigh(self) -> None:
+        self.feature_loss = losses.feature_loss(
+            self.config.feature_loss, np.asarray(self.model.normaliser.std)
+        )
+
+
+class SDNStage(DecoderStage):
     """The singer dependent decoder on the frozen mixture encoder: eq. 7.
 
     With a content weight also ||E_avc(X-hat, S) - C_avc||_1, as the authors' code has it.
@@ -141,7 +150,6 @@ class SDNStage(Stage):
     }
     # The voices keep the tract and colour that their singer's one-hot stands for.
     augment = EncoderStage.augment
-
     has_singers = True
 
     def create(self, config: ModelConfig, model_dir: Path) -> None:
@@ -153,11 +161,6 @@ class SDNStage(Stage):
             self.teacher = Teacher(config, self.info, model_dir)
         self.model = models.build("sdn", config, singers=singers)
         self.model.normaliser.set_statistics(self.info.mean, self.info.std)
-
-    def weigh(self) -> None:
-        self.feature_loss = losses.feature_loss(
-            self.config.feature_loss, np.asarray(self.model.normaliser.std)
-        )
 
     def losses(self, batch, training):
         singer = self.one_hot(batch)
@@ -181,7 +184,7 @@ class SDNStage(Stage):
         return Found(np.asarray(self.model(inputs)))
 
 
-class SINStage(Stage):
+class SINStage(DecoderStage):
     """The singer independent decoder on the frozen mixture encoder: eq. 8."""
 
     name = "sin"
@@ -204,11 +207,6 @@ class SINStage(Stage):
             self.f0.trainable = False
             self.pitch_spectrograms = _every(2, self.f0.spectrograms)
             self.spectrograms = ("magnitude", *self.pitch_spectrograms)
-
-    def weigh(self) -> None:
-        self.feature_loss = losses.feature_loss(
-            self.config.feature_loss, np.asarray(self.model.normaliser.std)
-        )
 
     def pitched(self, batch):
         """What the frozen F0 finds in every second frame; None where SIN does without."""
