@@ -75,25 +75,28 @@ def viterbi_path(probabilities: np.ndarray) -> np.ndarray:
     JUMP_COST from one frame to the next.
 
     Args:
-      probabilities: salience [T, 360], each frame of sum 1.
+      probabilities: salience [..., T, 360], each frame of sum 1.
 
     Returns:
-      Bins, int [T].
+      Bins, int [..., T].
     """
-    emissions = np.log(np.maximum(probabilities, 1e-30))
-    shifts = np.arange(-MAX_STEP, MAX_STEP + 1)
-    index = np.arange(N_BINS)[:, None] + shifts + MAX_STEP
+    emissions = np.moveaxis(np.log(np.maximum(probabilities, 1e-30)), -2, 0)
+    bins, shifts = np.arange(N_BINS), np.arange(-MAX_STEP, MAX_STEP + 1)
+    index = bins[:, None] + shifts + MAX_STEP
+    beyond = [(0, 0)] * (emissions.ndim - 2) + [(MAX_STEP, MAX_STEP)]
     score, origins = emissions[0], []
     for emission in emissions[1:]:
-        near = np.pad(score, MAX_STEP, constant_values=-np.inf)[index] - STEP_COST * np.abs(shifts)
-        step = near.argmax(axis=1)
-        best, anywhere = near.max(axis=1), score.max() - JUMP_COST
-        origins.append(np.where(anywhere > best, score.argmax(), np.arange(N_BINS) + shifts[step]))
+        padded = np.pad(score, beyond, constant_values=-np.inf)
+        near = padded[..., index] - STEP_COST * np.abs(shifts)
+        step, best = near.argmax(axis=-1), near.max(axis=-1)
+        anywhere = score.max(axis=-1, keepdims=True) - JUMP_COST
+        highest = score.argmax(axis=-1)[..., None]
+        origins.append(np.where(anywhere > best, highest, bins + shifts[step]))
         score = emission + np.maximum(anywhere, best)
-    path = [int(score.argmax())]
+    path = [score.argmax(axis=-1)[..., None]]
     for origin in reversed(origins):
-        path.append(int(origin[path[-1]]))
-    return np.array(path[::-1])
+        path.append(np.take_along_axis(origin, path[-1], axis=-1))
+    return np.concatenate(path[::-1], axis=-1)
 
 
 def interpolate_unvoiced(f0: np.ndarray, voiced: np.ndarray, fill: float = 220.0) -> np.ndarray:

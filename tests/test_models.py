@@ -316,9 +316,16 @@ def test_the_path_in_the_graph_is_the_path_in_numpy(frames):
     logits = np.random.default_rng(frames).normal(0, 2, (2, frames, 360)).astype(np.float32)
     probabilities = np.exp(logits.astype(np.float64))
     probabilities /= probabilities.sum(axis=-1, keepdims=True)
-    found = np.asarray(f0_decoding.decode({"salience": logits}, "viterbi"))
+    heads = {"salience": logits, "f0_normalised": np.full((2, frames), 0.5, np.float32)}
+    found = np.asarray(f0_decoding.decode(heads, "viterbi"))
+    every = f0_decoding.every(heads)
+    np.testing.assert_allclose(every["viterbi"], found, rtol=1e-4)
+    for name in ("average", "continuous"):
+        np.testing.assert_array_equal(every[name], f0_decoding.decode(heads, name))
+    paths = pitch.viterbi_path(probabilities)
     for i in range(2):
         path = pitch.viterbi_path(probabilities[i])
+        np.testing.assert_array_equal(path, paths[i])
         expected = pitch.decode_salience(probabilities[i], path)
         np.testing.assert_allclose(found[i], expected, rtol=1e-4)
         assert np.mean(expected != pitch.decode_salience(probabilities[i])) > 0.1

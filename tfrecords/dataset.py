@@ -57,6 +57,10 @@ def spectrogram_sources() -> dict[str, tuple[str, int]]:
     return mixture | {"voice_magnitude": ("voice", AUDIO.fft_length)}
 
 
+# No function of a data set has Python's control flow over tensors: to look for it takes seconds.
+_plain = tf.autograph.experimental.do_not_convert
+
+
 def parse(serialised: tf.Tensor) -> dict[str, tf.Tensor]:
     """Serialised examples, one or [N] -> their fields, of the same shape."""
     spec = {name: tf.io.FixedLenFeature([], tf.string) for name in schema.SPEC_STRINGS}
@@ -153,6 +157,7 @@ def _music(folder: Path | str, index: schema.DatasetIndex, split: str) -> _Sourc
 def _records(source: _Source, seed: int, first: int) -> tf.data.Dataset:
     """Endless stream of serialised records from number `first` on, shuffled anew each round."""
 
+    @_plain
     def one_round(number: tf.Tensor) -> tf.data.Dataset:
         round_seed = tf.stack([tf.constant(seed, tf.int64), number])
         order = tf.random.experimental.stateless_shuffle(tf.constant(source.files), round_seed)
@@ -163,7 +168,9 @@ def _records(source: _Source, seed: int, first: int) -> tf.data.Dataset:
             deterministic=True,
         )
         if source.with_backing:
-            stream = stream.filter(lambda record: tf.strings.length(parse(record)["backing"]) > 0)
+            stream = stream.filter(
+                _plain(lambda record: tf.strings.length(parse(record)["backing"]) > 0)
+            )
         # Of this function's graph: the order depends on no global seed.
         tf.random.set_seed(seed + 1)
         return stream.shuffle(
@@ -216,6 +223,7 @@ def phrases(folder: Path | str, options: PhraseOptions, first_batch: int = 0) ->
         workers cannot share equally.
     """
 
+    @_plain
     def finished(cuts: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         batch = augment.mix(cuts, options.phrase_frames, options.augment, options.seed)
         batch = add_spectrograms(
@@ -251,7 +259,7 @@ def mixtures(folder: Path | str, options: PhraseOptions) -> tf.data.Dataset:
     return (
         _cuts(folder, options, 0)
         .rebatch(8)
-        .map(lambda c: augment.mix(c, options.phrase_frames, options.augment, options.seed))
+        .map(_plain(lambda c: augment.mix(c, options.phrase_frames, options.augment, options.seed)))
         .unbatch()
     )
 
@@ -268,6 +276,7 @@ def _cuts(folder: Path | str, options: PhraseOptions, first_batch: int) -> tf.da
     records, per_record = block_sizes(options.phrase_frames)
     size, first = records * per_record, first_batch * options.batch_size
 
+    @_plain
     def block(number: tf.Tensor, voices: tf.Tensor, backings: tf.Tensor) -> dict[str, tf.Tensor]:
         numbers = number * size + tf.range(size, dtype=tf.int64)
         # Together the workers make the batches that one would make alone.
@@ -350,8 +359,8 @@ def shard_examples(path: Path | str) -> Iterator[dict[str, tf.Tensor]]:
     """Parsed records of one shard in stored order; raises DataError that names a damaged one."""
     path, number = manifest.location(path), 0
     try:
-        for record in tf.data.TFRecordDataset(path).map(parse):
-            yield record
+        for record in tf.data.TFRecordDataset(path):
+            yield parse(record)
             number += 1
     except (tf.errors.DataLossError, tf.errors.InvalidArgumentError) as error:
         raise DataError(f"{path} record {number} is damaged: {_reason(error)}") from error

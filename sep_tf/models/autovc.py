@@ -1,13 +1,12 @@
 """The teacher: AutoVC on clean vocoder features (section 3, eq. 1-5)."""
 
-import keras
 from keras import ops
 
 from sep_tf.config import ModelConfig
 from sep_tf.models import architectures, blocks
 
 
-class AutoVC(keras.Model):
+class AutoVC(blocks.Network):
     """Features X [B, T, 64] in physical units and singer one-hot S [B, singers].
 
     Returns a dictionary: `code` C_avc [B, T / 16, 64], `before` and `after` the post-net,

@@ -30,6 +30,16 @@ def _replicas() -> int:
     return tf.distribute.get_strategy().num_replicas_in_sync
 
 
+class Network(keras.Model):
+    """A model whose layers are built when its first call comes to them.
+
+    Keras by itself traces the call before it, of models within models once more at every level.
+    """
+
+    def build(self, input_shape=None):
+        pass
+
+
 class LogMagnitude(layers.Layer):
     """Log-compressed spectrogram, every bin normalised by its running mean and deviation.
 

@@ -1,15 +1,14 @@
 """The whole path from spectrograms to a voice in physical units: a vocoder system and F0."""
 
-import keras
 from keras import ops
 
 from sep_tf.config import AudioConfig, ModelConfig
-from sep_tf.models import architectures, f0_decoding
+from sep_tf.models import architectures, blocks, f0_decoding
 from sep_tf.models.sdn import SDN
 from sep_tf.models.sin import SIN
 
 
-class Extractor(keras.Model):
+class Extractor(blocks.Network):
     """Spectrograms by name to a voice: the `spectrogram` signature of every export.
 
     Inputs `magnitude` [B, T, 513] and `magnitude_4096` [B, T, 2049], T a multiple of 16, and with

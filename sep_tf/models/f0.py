@@ -7,7 +7,6 @@ stacked as channels. A 1024-point STFT has 31 Hz bins, too coarse for low voices
 import math
 from collections.abc import Iterator
 
-import keras
 import numpy as np
 from keras import layers, ops
 
@@ -79,7 +78,7 @@ class HarmonicSpectrum(layers.Layer):
         return ops.stack(stack, axis=2), spectrum, level * 0.5
 
 
-class F0(keras.Model):
+class F0(blocks.Network):
     """Spectrograms by name, `magnitude_4096` [B, T, 2049] -> dictionary of heads, T even.
 
     With `f0_short_harmonics` also `magnitude` [B, T, 513]: a long window tells neighbouring

@@ -1,6 +1,5 @@
 """f0 and voicing network of the `paper` preset: an encoder-decoder over time ([23], section 3)."""
 
-import keras
 from keras import layers, ops
 
 from sep_tf import pitch
@@ -11,7 +10,7 @@ from sep_tf.models import blocks
 LEVELS = 4
 
 
-class F0UNet(keras.Model):
+class F0UNet(blocks.Network):
     """`magnitude_4096` [B, T, 2049] in a dictionary -> dictionary of heads, T a multiple of 16.
 
     `salience` logits [B, T, 360], `f0_normalised` [B, T] in 0..1 and `voicing` logits [B, T], as

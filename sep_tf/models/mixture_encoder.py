@@ -1,12 +1,10 @@
 """E_spec, the singer independent encoder of the mixture (section 3, eq. 6)."""
 
-import keras
-
 from sep_tf.config import ModelConfig
 from sep_tf.models import architectures, blocks
 
 
-class MixtureEncoder(keras.Model):
+class MixtureEncoder(blocks.Network):
     """E_spec: mixture magnitude M [B, T, 513] -> content code C_spec [B, T / 16, 64]."""
 
     def __init__(self, config: ModelConfig, **kwargs):

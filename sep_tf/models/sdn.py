@@ -1,6 +1,5 @@
 """SDN, the singer dependent network (section 3, eq. 7)."""
 
-import keras
 from keras import ops
 
 from sep_tf.config import AudioConfig, ModelConfig
@@ -8,7 +7,7 @@ from sep_tf.models import architectures, blocks
 from sep_tf.models.mixture_encoder import MixtureEncoder
 
 
-class SDN(keras.Model):
+class SDN(blocks.Network):
     """Mixture `magnitude` M [B, T, 513] and `singer` one-hot S [B, singers] -> features [B, T, 64].
 
     T is a multiple of 16. A call returns physical units; `decode` the normalised features before

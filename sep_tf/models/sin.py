@@ -1,6 +1,5 @@
 """SIN, the singer independent network (section 3, eq. 6 and 8)."""
 
-import keras
 from keras import ops
 
 from sep_tf.config import ModelConfig
@@ -9,7 +8,7 @@ from sep_tf.models.harmonic_envelope import HarmonicEnvelope
 from sep_tf.models.mixture_encoder import MixtureEncoder
 
 
-class SIN(keras.Model):
+class SIN(blocks.Network):
     """Dictionary with the mixture's `magnitude` M [B, T, 513] -> vocoder features [B, T, 64].
 
     T is a multiple of 16. A call returns physical units; `decode` the normalised features before

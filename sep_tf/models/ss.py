@@ -1,6 +1,5 @@
 """SS, the authors' earlier system: vocoder features straight from the mixture ([13])."""
 
-import keras
 from keras import layers, ops
 
 from sep_tf import pitch
@@ -8,7 +7,7 @@ from sep_tf.config import AudioConfig, ModelConfig
 from sep_tf.models import blocks
 
 
-class SS(keras.Model):
+class SS(blocks.Network):
     """Mixture magnitude M [B, T, 513] to a whole voice in physical units, without a content code.
 
     Returns `envelope` [B, T, 60], `aperiodicity` [B, T, 4] in dB, `f0` [B, T] in Hz and

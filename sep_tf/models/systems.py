@@ -8,6 +8,7 @@ import numpy as np
 from keras import ops
 
 from sep_tf.config import AudioConfig, ModelConfig
+from sep_tf.models import blocks
 from sep_tf.models.autovc import AutoVC
 from sep_tf.models.extractor import Extractor
 from sep_tf.models.ss import SS
@@ -17,7 +18,7 @@ from sep_tf.runtimes.signatures import SIGNATURES
 _AUDIO = AudioConfig()
 
 
-class Earlier(keras.Model):
+class Earlier(blocks.Network):
     """SS alone, its input by name; it has f0 and voicing of its own."""
 
     def __init__(self, config: ModelConfig, **kwargs):
@@ -32,7 +33,7 @@ class Earlier(keras.Model):
         return self.ss(inputs["magnitude"], training=training)
 
 
-class Masker(keras.Model):
+class Masker(blocks.Network):
     """UNET, its input and output by name."""
 
     def __init__(self, config: ModelConfig, **kwargs):
@@ -51,7 +52,7 @@ class Masker(keras.Model):
         return {"mask": self.unet(inputs["magnitude"], training=training)}
 
 
-class Converter(keras.Model):
+class Converter(blocks.Network):
     """AutoVC as it converts: content of the source singer, timbre of the target (eq. 1, 2).
 
     Inputs `envelope` [B, T, 60], `aperiodicity` [B, T, 4] of a solo voice, T a multiple of 16, and

@@ -1,13 +1,12 @@
 """UNET, the mask baseline (section 2; Jansson et al. [7]), at 32 kHz and 1024 points."""
 
-import keras
 from keras import layers, ops
 
 from sep_tf.config import AudioConfig, ModelConfig
 from sep_tf.models import blocks
 
 
-class UNet(keras.Model):
+class UNet(blocks.Network):
     """Mixture magnitude M [B, T, 513] -> soft mask [B, T, 513] in 0..1.
 
     T is a multiple of `alignment` (64 with six levels), and so are chunk starts. The spectrogram

@@ -29,6 +29,16 @@ class Found:
     voiced: np.ndarray | None = None
     mask: np.ndarray | None = None
 
+    def first(self, count: int) -> "Found":
+        """What it says of the first `count` phrases."""
+
+        def cut(value: Any) -> Any:
+            if isinstance(value, dict):
+                return {name: cut(part) for name, part in value.items()}
+            return None if value is None else value[:count]
+
+        return Found(**{name: cut(value) for name, value in vars(self).items()})
+
 
 def measures(batch: dict[str, Any], found: Found) -> dict[str, float]:
     """Figures of a batch: `mcd_db` and, for each decoding, `f0_NAME` (share within 50 cents).

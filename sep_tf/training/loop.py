@@ -1,5 +1,6 @@
 """The training loop: one step of ours for every strategy, checkpoints, resume, early stopping."""
 
+import functools
 import math
 import re
 import time
@@ -139,8 +140,8 @@ class Trainer:
         self._restore()
         self.log.rewind(self.step)
         if self.step < self.config.steps:
-            # Asked for once now: a data set without validation is found before the first step.
-            self.data(self.stage.validation_split, _VALIDATION_SEED)
+            # Made now: a data set without validation is found before the first step.
+            _ = self.validation_data
         with self.stop:
             while self.step < self.config.steps and int(self.stale) < self.config.patience:
                 if self.workers == 1 and self.stop.requested:
@@ -150,6 +151,11 @@ class Trainer:
         # The next stage reads what the chief has just written.
         distribution.wait_for_all(self.strategy)
         return float(self.best)
+
+    @functools.cached_property
+    def validation_data(self) -> tf.data.Dataset:
+        """Always the same batches, made once: to trace a pipeline takes seconds."""
+        return self.data(self.stage.validation_split, _VALIDATION_SEED)
 
     def _restore(self) -> None:
         """Goes on from the newest checkpoint that is whole.
@@ -253,7 +259,7 @@ class Trainer:
         Raises:
           SepTfError: a loss is NaN.
         """
-        batches = self.data(self.stage.validation_split, _VALIDATION_SEED)
+        batches = self.validation_data
         sums: dict[str, float] = {}
         own: list[dict[str, Any]] = []
         for batch in self._distribute(batches.take(self.config.validation_batches)):
@@ -275,15 +281,16 @@ class Trainer:
 
     def _measure(self, batches: list[dict[str, Any]]) -> dict[str, float]:
         """Figures of batches of this process; shows and plays the first phrases."""
+        found = [self.stage.found(batch) for batch in batches]
         first = {name: value[:_SHOWN] for name, value in batches[0].items()}
-        found = self.stage.found(first)
-        self.log.pictures(self.step, self.stage.pictures(first, found))
-        if found is None:
+        shown = found[0] and found[0].first(_SHOWN)
+        self.log.pictures(self.step, self.stage.pictures(first, shown))
+        if shown is None:
             return {}
-        self.log.sounds(self.step, heard.sounds(first, found))
+        self.log.sounds(self.step, heard.sounds(first, shown))
         values: dict[str, list[float]] = {}
-        for batch in batches:
-            for name, value in heard.measures(batch, self.stage.found(batch)).items():
+        for batch, heads in zip(batches, found, strict=True):
+            for name, value in heard.measures(batch, heads).items():
                 values.setdefault(name, []).append(value)
         return {name: float(np.mean(several)) for name, several in values.items()}
 
@@ -327,7 +334,7 @@ class Trainer:
                 raise BadRecord(reason) from error
             yield batch
 
-    @tf.function
+    @tf.function(autograph=False)
     def train_step(self, batch, stop):
         """Learns from a batch; returns its losses, `gradient_norm`, and `stop` of all workers."""
 
@@ -356,7 +363,7 @@ class Trainer:
         # The optimizer sums over replicas.
         return [gradient / replicas for gradient in gradients], norm
 
-    @tf.function
+    @tf.function(autograph=False)
     def _validation_step(self, batch):
         return self._sum(self.strategy.run(self.stage.losses, args=(batch, False)))
 

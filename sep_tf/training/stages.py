@@ -9,7 +9,7 @@ from keras import ops
 
 from sep_tf import config as configuration
 from sep_tf import losses, models, pitch
-from sep_tf.config import F0_DECODINGS, KNOWN_SINGERS, PRODUCED, ModelConfig, TrainConfig
+from sep_tf.config import KNOWN_SINGERS, PRODUCED, ModelConfig, TrainConfig
 from sep_tf.errors import ModelError
 from sep_tf.models import f0 as f0_network
 from sep_tf.models import f0_decoding
@@ -293,10 +293,7 @@ class F0Stage(Stage):
 
     def found(self, batch):
         heads = self.model.heads(_by_name(batch, self.spectrograms))
-        f0 = {
-            name: np.asarray(f0_decoding.decode(heads, name, self.model.softmax))
-            for name in F0_DECODINGS
-        }
+        f0 = f0_decoding.every(heads, self.model.softmax)
         return Found(f0=f0, voiced=np.asarray(heads["voicing"]) > 0)
 
     def pictures(self, batch, found):
