@@ -139,7 +139,7 @@ def panels(preset: str) -> tuple[Panel, ...]:
     outputs = (
         data("X̂", taught["after"], "features"),
         data("X̂_singer", sdn({"magnitude": magnitude, "singer": singer}), "features"),
-        data("X̂_spec", sin(heard), "features"),
+        data("X̂_spec", sin(heard)["features"], "features"),
     )
     e_spec = network("E_spec", sdn.encoder)
     return (

@@ -16,8 +16,8 @@ _SILENCE_DB = -80.0
 # Frames that a consonant or breath may lie from the nearest frame that may be voiced (200 ms);
 # farther away nobody sings, whatever the envelope says. Less than the context of a chunk.
 _CONSONANT_FRAMES = 40
-# Voicing probability of such a frame. Far below the threshold of voicing: under loud music F0
-# doubts much of what is sung, and SIN's envelope is quiet by itself (docs/experiments.md).
+# Voicing probability of such a frame. Far below the threshold of voicing: under loud music much of
+# what is sung is in doubt, and SIN's envelope is quiet by itself (docs/experiments.md).
 _PERHAPS_VOICED = 0.1
 # Log power of frames where the mixture is silent: below what 24 bits hold.
 _SILENT_C0 = -34.0

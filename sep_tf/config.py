@@ -99,6 +99,8 @@ class ModelConfig(_Config):
     decoder_dilations: tuple[int, ...] = (1, 2, 4, 8, 16, 1, 2, 4, 8, 16)
     # Points of the mixture's envelope over the harmonics of F0's pitch that SIN sees; 0 for none.
     sin_harmonic_points: int = 60
+    # Hidden units of SIN's own voicing, which knows how loud its voice is; 0 for that of F0.
+    sin_voicing_width: int = 64
     postnet_width: int = 128
     # F0: harmonics stacked in front of convolutions over pitch, then over time.
     f0_harmonics: tuple[float, ...] = (0.5, 1, 2, 3, 4, 5, 6, 7)
@@ -125,6 +127,7 @@ _PAPER = ModelConfig(
     encoder_width=512,
     decoder_width=512,
     sin_harmonic_points=0,
+    sin_voicing_width=0,
     postnet_width=512,
     f0_short_harmonics=(),
     f0_width=32,
@@ -143,6 +146,7 @@ PRESETS: dict[str, ModelConfig] = {
         decoder_width=8,
         decoder_dilations=(1, 2),
         sin_harmonic_points=4,
+        sin_voicing_width=4,
         postnet_width=8,
         f0_harmonics=(1, 2),
         f0_short_harmonics=(1, 2),

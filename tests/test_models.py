@@ -148,25 +148,39 @@ def test_sin_returns_physical_units(tiny):
     """The call is the decoder's output times the deviation plus the mean, from the weights."""
     model, values = tiny["sin"], inputs("sin", 32)
     pitched = {name: values[name][:, ::2] for name in model.PITCHED}
-    _, after = model.decode(model.encoder(values["magnitude"]), values["magnitude"], pitched)
+    code = model.encoder(values["magnitude"])
+    _, after, voicing = model.decode(code, values["magnitude"], pitched)
     expected = np.asarray(after) * np.array(model.normaliser.std) + np.array(model.normaliser.mean)
-    np.testing.assert_allclose(model(values), expected, rtol=1e-5, atol=1e-5)
-    back = model.normaliser(model(values))
+    found = model(values)
+    np.testing.assert_allclose(found["features"], expected, rtol=1e-5, atol=1e-5)
+    back = model.normaliser(found["features"])
     np.testing.assert_allclose(back, after, rtol=1e-3, atol=1e-4)
+    probability = 1 / (1 + np.exp(-np.asarray(voicing, np.float64)))
+    np.testing.assert_allclose(found["voicing"], probability, rtol=1e-5)
 
 
 def test_extractor_is_sin_and_f0_side_by_side(tiny):
     model, values = tiny["extractor"], inputs("extractor", 32)
     found = harness.flat(model(values))
     heads = harness.flat(model.f0(values))
-    known = values | {name: found[name] for name in ("f0", "voicing")}
-    features = np.asarray(model.sin(known))
+    # SIN hears what F0 thinks of voicing, and has the last word.
+    known = values | {"f0": found["f0"], "voicing": 1 / (1 + np.exp(-heads["voicing"]))}
+    voice = model.sin(known)
+    features = np.asarray(voice["features"])
     np.testing.assert_array_equal(found["envelope"], features[:, :, :60])
     np.testing.assert_array_equal(found["aperiodicity"], np.minimum(features[:, :, 60:], 0))
-    np.testing.assert_allclose(found["voicing"], 1 / (1 + np.exp(-heads["voicing"])), rtol=1e-5)
+    np.testing.assert_allclose(found["voicing"], voice["voicing"], rtol=1e-5)
     probabilities = np.exp(heads["salience"] - heads["salience"].max(axis=-1, keepdims=True))
     np.testing.assert_allclose(found["f0"], pitch.decode_salience(probabilities), rtol=1e-5)
     assert found["f0"].shape == found["voicing"].shape == (1, 32)
+
+
+def test_without_a_voicing_of_its_own_sin_leaves_it_to_f0():
+    model = make("extractor", dataclasses.replace(TINY, sin_voicing_width=0))
+    harness.randomise(model)
+    values = inputs("extractor", 32)
+    found, heads = harness.flat(model(values)), harness.flat(model.f0(values))
+    np.testing.assert_allclose(found["voicing"], 1 / (1 + np.exp(-heads["voicing"])), rtol=1e-5)
 
 
 def test_lite_has_at_most_four_million_parameters():

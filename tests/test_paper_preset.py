@@ -115,7 +115,7 @@ def test_layers_of_sin_are_those_of_the_description():
     assert tuple(decoder.post_out.kernel.shape) == (5, 512, 64)
     magnitude = np.ones((2, 128, 513), np.float32)
     assert model.encoder(magnitude).shape == (2, 8, 64)
-    assert model({"magnitude": magnitude}).shape == (2, 128, 64)
+    assert model({"magnitude": magnitude})["features"].shape == (2, 128, 64)
 
 
 def kernels(layers) -> list[tuple[int, ...]]:

@@ -217,6 +217,7 @@ def test_answers_that_make_no_sense(server, fault):
         runtime.run_audio(np.zeros(3 * chunks.MARGIN, np.float32))
 
 
+@pytest.mark.slow
 def test_a_server_that_restarts_in_mid_song_loses_nothing(folder):
     """It goes away while requests are under way, and is back, empty at first, on the same port."""
     first = servers.Server(folder)

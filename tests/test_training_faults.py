@@ -124,6 +124,7 @@ SIGNALS = pytest.mark.parametrize(
 )
 
 
+@pytest.mark.slow
 @SIGNALS
 def test_a_signal_between_two_stages_stops_before_the_next(
     corpus, tmp_path, monkeypatch, capsys, number, code

@@ -36,6 +36,7 @@ def test_tensorboard_has_curves_and_pictures(run, name):
     parts = {
         "autovc": ("before", "after", "content"),
         "f0": ("salience", "contour", "voicing"),
+        "sin": ("after", "voicing"),
         "ss": ("features", "contour", "voicing"),
     }.get(name, ())
     losses = [f"{kind}_{part}" for kind in ("train", "valid") for part in ("loss", *parts)]

@@ -114,7 +114,8 @@ def _check_first_record(folder: Path | str, path: str) -> None:
 
 def _reason(error: tf.errors.OpError) -> str:
     """What TensorFlow says, without its names of functions and nodes."""
-    return re.sub(r"\{\{.*?\}\} ?| \[Op:.*?\]", "", error.message.strip()).partition("\n")[0]
+    line = error.message.strip().partition("\n")[0]
+    return re.sub(r"\{\{.*?\}\} ?| \[Op:.*?\]| name: \S*$", "", line)
 
 
 def _count_records(path: str) -> int:

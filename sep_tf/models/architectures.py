@@ -25,7 +25,8 @@ class Architecture:
     Attributes:
       encoder: frames to content codes.
       singer_decoder: codes and singer one-hot to features (AutoVC, SDN).
-      mixture_decoder: codes and spectrogram to features (SIN).
+      mixture_decoder: codes and spectrogram to features (SIN); a third value is logits of voicing,
+        which otherwise F0 alone says.
       f0: `magnitude_4096` to pitch and voicing.
     """
 
@@ -35,8 +36,12 @@ class Architecture:
     f0: Callable[..., Any]
 
 
+def _with_voicing(config: ModelConfig, **kwargs: Any) -> Decoder:
+    return Decoder(config, voicing_width=config.sin_voicing_width, **kwargs)
+
+
 ARCHITECTURES = {
-    "dilated": Architecture(ContentEncoder, Decoder, Decoder, F0),
+    "dilated": Architecture(ContentEncoder, Decoder, _with_voicing, F0),
     "recurrent": Architecture(
         RecurrentEncoder,
         RecurrentDecoder,

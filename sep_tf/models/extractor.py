@@ -44,7 +44,8 @@ class Extractor(blocks.Network):
             known = {"magnitude": inputs["magnitude"], "singer": one_hot}
             features = self.sdn(known, training=training)
         else:
-            features = self.sin(inputs | {"f0": f0, "voicing": voicing}, training=training)
+            found = self.sin(inputs | {"f0": f0, "voicing": voicing}, training=training)
+            features, voicing = found["features"], found.get("voicing", voicing)
         return {
             "envelope": features[:, :, :size],
             "aperiodicity": ops.minimum(features[:, :, size:], 0.0),

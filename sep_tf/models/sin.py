@@ -9,10 +9,11 @@ from sep_tf.models.mixture_encoder import MixtureEncoder
 
 
 class SIN(blocks.Network):
-    """Dictionary with the mixture's `magnitude` M [B, T, 513] -> vocoder features [B, T, 64].
+    """Dictionary with the mixture's `magnitude` M [B, T, 513] -> a dictionary of outputs.
 
-    T is a multiple of 16. A call returns physical units; `decode` the normalised features before
-    and after the post-net, for the loss. With `sin_harmonic_points` the dictionary also has
+    T is a multiple of 16. `features` [B, T, 64] in physical units, and with `sin_voicing_width`
+    `voicing`, probabilities [B, T]: SIN knows how loud the voice is where F0 doubts that there is
+    one. `decode` gives what the loss compares. With `sin_harmonic_points` the inputs also have
     `magnitude_4096` [B, T, 2049] and what F0 found, `f0` [B, T] in Hz and `voicing` [B, T].
     """
 
@@ -39,7 +40,9 @@ class SIN(blocks.Network):
         return self.encoder.context + self.config.code_hop + self.decoder.context
 
     def decode(self, code, magnitude, pitched=None, training=False):
-        """D_spec (eq. 8): code [B, T / 16, 64] and magnitude -> normalised (before, after).
+        """D_spec (eq. 8): code [B, T / 16, 64] and magnitude -> what the loss compares.
+
+        Normalised features before and after the post-net, and logits of voicing [B, T] or None.
 
         `pitched` has PITCHED of every second frame: training computes no others.
         """
@@ -52,12 +55,14 @@ class SIN(blocks.Network):
             frames, size = ops.shape(condition)[1], self.harmonic_envelope.size // 2
             halves = ops.reshape(envelope, (-1, frames, size))
             condition = ops.concatenate([condition, halves], axis=-1)
-        return self.decoder(code, condition, training=training)
+        before, after, *voicing = self.decoder(code, condition, training=training)
+        return before, after, voicing[0] if voicing else None
 
     def call(self, inputs, training=False):
         magnitude, pitched = inputs["magnitude"], None
         if self.harmonic_envelope:
             pitched = {name: blocks.every_second(inputs[name]) for name in self.PITCHED}
         code = self.encoder(magnitude, training=False)
-        _, after = self.decode(code, magnitude, pitched, training=training)
-        return self.normaliser.denormalise(after)
+        _, after, voicing = self.decode(code, magnitude, pitched, training=training)
+        found = {"features": self.normaliser.denormalise(after)}
+        return found if voicing is None else found | {"voicing": ops.sigmoid(voicing)}

@@ -185,7 +185,7 @@ class SDNStage(DecoderStage):
 
 
 class SINStage(DecoderStage):
-    """The singer independent decoder on the frozen mixture encoder: eq. 8."""
+    """The singer independent decoder on the frozen mixture encoder: eq. 8, and its voicing."""
 
     name = "sin"
     requires = ("encoder",)
@@ -200,6 +200,7 @@ class SINStage(DecoderStage):
     def create(self, config: ModelConfig, model_dir: Path) -> None:
         self.model = models.build("sin", config)
         self.model.normaliser.set_statistics(self.info.mean, self.info.std)
+        self.voicing_loss = losses.VoicingLoss()
         self.f0 = None
         if config.sin_harmonic_points:
             self.f0 = models.build("f0", config)
@@ -223,17 +224,22 @@ class SINStage(DecoderStage):
 
     def losses(self, batch, training):
         code = ops.stop_gradient(self.model.encoder(batch["magnitude"], training=False))
-        before, after = self.model.decode(
+        before, after, voicing = self.model.decode(
             code, batch["magnitude"], self.pitched(batch), training=training
         )
         target = self.model.normaliser(batch["features"])
         weight = self.sung_weights(batch)
-        return decoder_losses(self, target, before, after, weight)
+        values = decoder_losses(self, target, before, after, weight)
+        if voicing is not None:
+            values["voicing"] = self.voicing_loss(batch["voiced"], voicing)
+            values["loss"] += values["voicing"]
+        return values
 
     def found(self, batch):
         code = self.model.encoder(batch["magnitude"], training=False)
-        _, after = self.model.decode(code, batch["magnitude"], self.pitched(batch))
-        return Found(np.asarray(self.model.normaliser.denormalise(after)))
+        _, after, voicing = self.model.decode(code, batch["magnitude"], self.pitched(batch))
+        voiced = None if voicing is None else np.asarray(voicing) > 0
+        return Found(np.asarray(self.model.normaliser.denormalise(after)), voiced=voiced)
 
 
 def _every(step: int, names: tuple[str, ...]) -> tuple[str, ...]:
