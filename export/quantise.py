@@ -23,7 +23,9 @@ _ENCODER = ".*encoder.*"
 _PITCH = ".*f0.*"
 _FILTERS = ".*harmonic.*"
 # A decision: 8-bit activations move it across its threshold in one frame of fifty.
-_VOICING = ".*voicing.*"
+_VOICING = ".*f0.*voicing.*"
+# SIN's own: two small layers.
+_SIN_VOICING = ".*decoder.*voicing.*"
 _LAYERS = ("FULLY_CONNECTED", "CONV_2D", "CONV_2D_TRANSPOSE")
 # (names of operators, kind of operator, how), the later rules before the earlier.
 RECIPES: dict[str, list[tuple[str, str, str]]] = {
@@ -39,6 +41,7 @@ RECIPES: dict[str, list[tuple[str, str, str]]] = {
             for name in (_FILTERS, _ENCODER, _VOICING)
             for layer in _LAYERS[:2]
         ),
+        (_SIN_VOICING, "*", "float32"),
     ],
 }
 _TIMEOUT = 600

@@ -23,7 +23,8 @@ def sin():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "ExtractConfig", lambda: ExtractConfig(chunk_frames=FRAMES))
         model = models.build_system("sin", PRESETS["tiny"])
-        harness.randomise(model)
+        # Some draws XNNPACK refuses in 8 bits: steps of neighbouring layers lie too far apart.
+        harness.randomise(model, seed=1)
         info = module.model_info(model, PRESETS["tiny"])
     sound = harness.sung(1.0, 220.0) + harness.band(1.0, 1)
     return model, info, tflite.convert(model, info), module.example(sound, info)
@@ -113,6 +114,7 @@ def test_the_bundled_weights(tmp_path, how, megabytes):
     """
     demo = pathlib.Path(__file__).parent.parent / "examples" / "sakura"
     argv = ["--weights=sin-lite", f"--output={tmp_path / 'm'}", f"--quantise={how}"]
-    assert program.run([*argv, f"--calibration={demo}"]) == 0
+    calibration = [f"--calibration={demo}"] if how == "int8" else []
+    assert program.run([*argv, *calibration]) == 0
     assert [p.name for p in tmp_path.iterdir()] == ["m.tflite"]
     assert (tmp_path / "m.tflite").stat().st_size < megabytes * 1e6
