@@ -103,20 +103,23 @@ def test_effects_change_the_sound_and_nothing_else(song):
     np.testing.assert_array_equal(np.random.get_state()[1], state[1])
 
 
+def build_versions(corpus, folder: Path, workers: int) -> None:
+    """Records with versions of every voice, in a folder named after the number of workers."""
+    argv = [f"--manifest={corpus.manifest}", "--num_shards=2", f"--cache_dir={corpus.cache}"]
+    argv += ["--sung_again=2", "--with_effects=1", f"--workers={workers}"]
+    assert build.run([*argv, f"--output_dir={folder / str(workers)}"]) == 0
+
+
 @pytest.fixture(scope="module")
-def built(manifest_file, corpus, tmp_path_factory):
+def built(corpus, tmp_path_factory):
     folder = tmp_path_factory.mktemp("versions")
-    argv = [f"--manifest={manifest_file}", "--num_shards=2", f"--cache_dir={corpus.cache}"]
-    argv += ["--sung_again=2", "--with_effects=1"]
-    assert build.run([*argv, f"--output_dir={folder / '1'}", "--workers=1"]) == 0
+    build_versions(corpus, folder, 1)
     return folder
 
 
 @pytest.mark.slow
 def test_versions_of_two_processes_are_those_of_one(built, corpus):
-    argv = [f"--manifest={corpus.manifest}", "--num_shards=2", f"--cache_dir={corpus.cache}"]
-    argv += ["--sung_again=2", "--with_effects=1", "--workers=2"]
-    assert build.run([*argv, f"--output_dir={built / '2'}"]) == 0
+    build_versions(corpus, built, 2)
     assert digest(built / "1") == digest(built / "2")
 
 

@@ -289,8 +289,8 @@ class Trainer:
             return {}
         self.log.sounds(self.step, heard.sounds(first, shown))
         values: dict[str, list[float]] = {}
-        for batch, heads in zip(batches, found, strict=True):
-            for name, value in heard.measures(batch, heads).items():
+        for batch, said in zip(batches, found, strict=True):
+            for name, value in heard.measures(batch, said).items():
                 values.setdefault(name, []).append(value)
         return {name: float(np.mean(several)) for name, several in values.items()}
 
