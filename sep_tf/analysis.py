@@ -1,25 +1,20 @@
 """From a mixture at 32 kHz to the vocoder features of its voice, chunk by chunk."""
 
 import dataclasses
+import math
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import numpy as np
 
-from sep_tf import editing, f0_sources, framing, pitch, runtimes, world
+from sep_tf import editing, f0_sources, framing, pitch, runtimes, voicing, world
 from sep_tf.config import AudioConfig
 from sep_tf.runtimes import chunks
 
 AUDIO = AudioConfig()
-# Mixture frames below this level (dBFS) hold nothing that could be sung.
-_SILENCE_DB = -80.0
-# Frames that a consonant or breath may lie from the nearest frame that may be voiced (200 ms);
-# farther away nobody sings, whatever the envelope says. Less than the context of a chunk.
-_CONSONANT_FRAMES = 40
-# Voicing probability of such a frame. Far below the threshold of voicing: under loud music much of
-# what is sung is in doubt, and SIN's envelope is quiet by itself (docs/experiments.md).
-_PERHAPS_VOICED = 0.1
-# Log power of frames where the mixture is silent: below what 24 bits hold.
+# Frames around what harvest finds in which its contour is better than the network's (200 ms).
+_KNOWN_FRAMES = 40
+# Log power of frames where nobody sings: below what 24 bits hold.
 _SILENT_C0 = -34.0
 
 
@@ -63,42 +58,64 @@ def features(
     cut = framing.stream_chunks(
         blocks, info.chunk_frames, info.context, chunks.MARGIN, AUDIO.hop_length, info.alignment
     )
+    # A contour that is given says itself where anybody sings.
+    contour = wishes.f0 if isinstance(wishes.f0, f0_sources.Contour) else None
+    decider = voicing.Decider(
+        0.5 if contour else info.voicing_threshold, relative=info.system == "sin" and not contour
+    )
+    waiting = world.silence_features(0)
     for chunk, audio, out in chunks.run_all(runtime, cut, **wishes.inputs):
-        found = _of_chunk(info, audio, out, chunk, wishes, offset)
-        yield editing.scale_formants(editing.transpose(found, wishes.transpose), wishes.formant)
+        found, probability, mixture_db = _of_chunk(audio, out, chunk, wishes, offset)
+        waiting = world.VocoderFeatures.concatenate([waiting, found])
+        sung = decider.push(probability, found.envelope, mixture_db)
+        yield _edited(waiting[: len(sung.voiced)], sung, wishes)
+        waiting = waiting[len(sung.voiced) :]
         if progress:
             progress(chunk.stop / AUDIO.frames_per_second)
+    yield _edited(waiting, decider.finish(), wishes)
 
 
 def _of_chunk(
-    info: runtimes.ModelInfo,
     audio: np.ndarray,
     out: dict[str, np.ndarray],
     chunk: framing.Chunk,
     wishes: Wishes,
     offset: float,
-) -> world.VocoderFeatures:
-    """Features of the frames a chunk keeps, from its audio with margins and what it gave."""
+) -> tuple[world.VocoderFeatures, np.ndarray, np.ndarray]:
+    """Of the frames a chunk keeps: features, voicing still open, its probability, mixture's dBFS.
+
+    From the chunk's audio with margins and what it gave.
+    """
     inner = audio[chunks.MARGIN : len(audio) - chunks.MARGIN]
-    voiced = out["voicing"] > info.voicing_threshold
-    perhaps = voiced | (out["voicing"] > _PERHAPS_VOICED)
-    f0 = out["f0"]
+    probability, f0 = out["voicing"], out["f0"]
     if isinstance(wishes.f0, f0_sources.Contour):
         times = np.arange(chunk.first, chunk.last) / AUDIO.frames_per_second + offset
-        f0, voiced = wishes.f0.at(times)
-        perhaps = voiced
+        f0, probability = wishes.f0.at(times)
     elif wishes.f0 == "harvest":
         found = world.estimate_f0(inner)
         # Far from what harvest finds, the network's is all there is.
-        known = framing.near(found > 0, _CONSONANT_FRAMES)
+        known = framing.near(found > 0, _KNOWN_FRAMES)
         f0 = np.where(known, pitch.interpolate_unvoiced(found, found > 0), f0)
-    heard = world.frame_level_db(inner) > _SILENCE_DB
-    singing = (heard & framing.near(perhaps, _CONSONANT_FRAMES))[chunk.keep]
-    silence = world.silence_features(len(singing))
-    silence.envelope[:, 0] = _SILENT_C0
-    return world.VocoderFeatures(
-        np.where(singing[:, None], out["envelope"][chunk.keep], silence.envelope),
-        np.where(singing[:, None], out["aperiodicity"][chunk.keep], silence.aperiodicity),
-        np.asarray(f0, np.float32)[chunk.keep],
-        voiced[chunk.keep] & singing,
+    features = world.VocoderFeatures(
+        out["envelope"], out["aperiodicity"], np.asarray(f0, np.float32), np.zeros(len(f0), bool)
     )
+    keep = chunk.keep
+    return features[keep], probability[keep], world.frame_level_db(inner)[keep]
+
+
+def _edited(
+    features: world.VocoderFeatures, sung: voicing.Sung, wishes: Wishes
+) -> world.VocoderFeatures:
+    """Features as they are sung: voiced, quieter or silent as decided, transposed."""
+    singing = np.isfinite(sung.gain_db)
+    silence = world.silence_features(len(features))
+    silence.envelope[:, 0] = _SILENT_C0
+    envelope = features.envelope.copy()
+    envelope[singing, 0] += sung.gain_db[singing] * (math.log(10.0) / 10.0)
+    found = world.VocoderFeatures(
+        np.where(singing[:, None], envelope, silence.envelope),
+        np.where(singing[:, None], features.aperiodicity, silence.aperiodicity),
+        features.f0,
+        sung.voiced,
+    )
+    return editing.scale_formants(editing.transpose(found, wishes.transpose), wishes.formant)

@@ -15,7 +15,7 @@ import soundfile
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sep_tf import audio_io, metrics, runtimes, separator, synthesis, world
+from sep_tf import audio_io, metrics, runtimes, separator, synthesis, voicing, world
 from sep_tf.errors import AudioError, ModelError, SepTfError
 from sep_tf.runtimes import ModelInfo
 
@@ -28,8 +28,6 @@ class SpectralRuntime:
     """A runtime without a network: features are simple, local functions of the spectrograms."""
 
     name = "spectral"
-    # Of voicing where it hears a voice.
-    probability = 1.0
 
     def __init__(self, chunk_frames: int = 64, context: int = 64) -> None:
         self.info = ModelInfo("sin", {}, context, chunk_frames)
@@ -47,7 +45,7 @@ class SpectralRuntime:
             "envelope": envelope,
             "aperiodicity": np.full((len(level), 4), -20.0, np.float32),
             "f0": pitch.astype(np.float32),
-            "voicing": np.float32(self.probability) * (smooth > -3.0),
+            "voicing": (smooth > -3.0).astype(np.float32),
         }
 
 
@@ -119,7 +117,7 @@ def test_a_stream_is_the_voice_of_the_whole(fake, rate):
 
 @pytest.mark.parametrize("sung, segment", [(40.0, 20.0), (6.0, 8.5), (2.2, 5.0)])
 def test_how_late_a_stream_is(fake, sung, segment):
-    """A chunk, its context and a segment, at every yield: for a held note, and with pauses."""
+    """A chunk with its context, the wait for voicing and a segment, at every yield."""
     made, audio = fake(1024), notes(40.0, sung)
     heard, late, voice = 0, [], 0
 
@@ -135,13 +133,13 @@ def test_how_late_a_stream_is(fake, sung, segment):
         voice += len(part)
     assert voice == len(audio) and made.analyse(audio, RATE).voiced.mean() > 0.8
     info = made.runtime.info
-    chunk = (info.chunk_frames + info.context) / 200
+    chunk = (info.chunk_frames + info.context + voicing.DELAY_FRAMES) / 200
     assert chunk < max(late) < chunk + segment + 0.2, late
 
 
 def test_what_is_said_of_how_late_a_stream_is_holds_for_the_bundled_model():
     info = runtimes.describe("sin-lite")
-    chunk = (info.chunk_frames + info.context) / 200
+    chunk = (info.chunk_frames + info.context + voicing.DELAY_FRAMES) / 200
     for text in (separator.Separator.stream.__doc__, (DOCS / "edge.md").read_text("utf-8")):
         said = re.findall(r"([\d.]+)\s+s\b", text)
         for seconds in (chunk + 2.5, chunk + 5, chunk + 20):
@@ -200,20 +198,6 @@ def test_silent_far_from_every_voiced_frame(fake):
     assert last < 520
     assert (features.envelope[last + 41 :, 0] < -30).all()
     assert (features.envelope[last : last + 40, 0] > -30).all()
-
-
-@pytest.mark.parametrize("probability, sounds", [(0.3, True), (0.05, False)])
-def test_what_is_perhaps_sung_sounds_unvoiced(fake, monkeypatch, probability, sounds):
-    """Frames that F0 doubts keep SIN's envelope; those it rules out are silent."""
-    sung = fake().analyse(song(2.0), RATE)
-    monkeypatch.setattr(SpectralRuntime, "probability", probability)
-    features = fake().analyse(song(2.0), RATE)
-    assert sung.voiced.any() and not features.voiced.any()
-    assert (sung.envelope[sung.voiced, 0] > -30).all()
-    if sounds:
-        np.testing.assert_array_equal(features.envelope, sung.envelope)
-    else:
-        assert (features.envelope[:, 0] < -30).all()
 
 
 def test_silence_gives_silence(fake):

@@ -1,0 +1,177 @@
+"""Where anybody sings, from what the network says of each frame and what it has said before.
+
+SIN's probability of voicing is of a frame and the second around it. Whether music is taken for a
+voice shows in how loud that voice is: mostly quieter than what has been sung so far. How the
+constants were found and what they bring: docs/experiments.md.
+"""
+
+import dataclasses
+import math
+
+import numpy as np
+
+from sep_tf import world
+from sep_tf.config import AudioConfig
+
+AUDIO = AudioConfig()
+# Log-odds of voicing: a constant, so many of the network's own, so much a dB of relative level.
+_BIAS, _OWN, _PER_DB = 1.2, 0.9, 0.2
+# Relative levels, dB: below, and above, a voice is not told any better from music.
+_LOWEST_DB, _HIGHEST_DB = -12.0, 10.0
+# Relative level is a mean over so many frames on both sides (0.3 s).
+_MEAN_FRAMES = 60
+# What has been sung is forgotten over so many frames (a minute).
+_MEMORY_FRAMES = 12_000
+# Before anything is sung: 10 s of a voice 9 dB below the mixture.
+_PRIOR_FRAMES, _PRIOR_DB = 2_000, -9.0
+# Keeps probabilities of 0 and 1 finite.
+_SURE = 1e-4
+
+# Frames that a consonant or breath may lie from the nearest frame that is sung (200 ms). Farther
+# away what the network gives is quieter by so many dB for each unit of the log-odds that nobody
+# sings, and silent below the last: under loud music much of what is sung is in doubt.
+_CONSONANT_FRAMES = 40
+_DB_PER_DOUBT = 10.0
+_NOBODY = -4.0
+# Changes of that gain take a tenth of a second.
+_FADE_FRAMES = 10
+# Mixture frames below this level (dBFS) hold nothing that could be sung.
+_SILENCE_DB = -80.0
+
+# Frames by which decisions are late: one second.
+DELAY_FRAMES = 200
+_REACH = _MEAN_FRAMES + _CONSONANT_FRAMES + _FADE_FRAMES
+# Frames ahead that count as sung so far.
+_AHEAD = DELAY_FRAMES - _REACH
+
+
+@dataclasses.dataclass(frozen=True)
+class Sung:
+    """What is decided of consecutive frames.
+
+    Attributes:
+      voiced: bool [T].
+      gain_db: [T], at most 0, for the network's envelope; minus infinity where nobody sings.
+    """
+
+    voiced: np.ndarray
+    gain_db: np.ndarray
+
+
+class Decider:
+    """Decides frame after frame, `DELAY_FRAMES` late; the same however frames come."""
+
+    def __init__(self, threshold: float, relative: bool) -> None:
+        """Nothing has been sung yet.
+
+        Args:
+          threshold: probability above which a frame is voiced.
+          relative: whether levels count. The constants are of SIN's.
+        """
+        self._threshold = float(_log_odds(np.array(threshold)))
+        self._relative = relative
+        # Of pending frames and of _REACH before them: the network's log-odds, level of its voice
+        # and of the mixture (dB), and the running sums.
+        self._rows = np.zeros((0, 7))
+        self._decided = 0
+        self._sums = np.zeros(4)
+
+    def push(self, probability: np.ndarray, envelope: np.ndarray, mixture_db: np.ndarray) -> Sung:
+        """Takes the next frames.
+
+        Args:
+          probability: of voicing, [T].
+          envelope: coded, [T, 60].
+          mixture_db: level of the mixture, dBFS [T].
+
+        Returns:
+          The decision on the next frames, as many as are known now.
+        """
+        voice_db = envelope_level_db(envelope)
+        sums = self._running(probability, voice_db, mixture_db)
+        rows = np.column_stack([_log_odds(probability), voice_db, mixture_db, sums])
+        self._rows = np.concatenate([self._rows, rows])
+        return self._decide(max(self._decided, len(self._rows) - DELAY_FRAMES))
+
+    def finish(self) -> Sung:
+        """The decision on all frames that are left."""
+        return self._decide(len(self._rows))
+
+    def _running(
+        self, probability: np.ndarray, voice_db: np.ndarray, mixture_db: np.ndarray
+    ) -> np.ndarray:
+        """Sums that forget, [T, 4]: of what is sung and its power, of frames and their power."""
+        weight = np.square(np.asarray(probability, np.float64))
+        terms = np.column_stack(
+            [weight, weight * _power(voice_db), np.ones(len(weight)), _power(mixture_db)]
+        )
+        fade = np.exp(-np.arange(1, len(terms) + 1) / _MEMORY_FRAMES)[:, None]
+        sums = fade * (self._sums + np.cumsum(terms / fade, axis=0))
+        if len(sums):
+            self._sums = sums[-1]
+        return sums
+
+    def _decide(self, stop: int) -> Sung:
+        """The decision on rows up to `stop`; forgets what later frames do not need."""
+        if not len(self._rows):
+            return Sung(np.zeros(0, bool), np.zeros(0))
+        odds = self._odds() - self._threshold
+        strongest = _strongest(odds, _CONSONANT_FRAMES)
+        gain_db = _mean(
+            np.clip(_DB_PER_DOUBT * strongest, _DB_PER_DOUBT * _NOBODY, 0), _FADE_FRAMES
+        )
+        silent = (strongest <= _NOBODY) | (self._rows[:, 2] <= _SILENCE_DB)
+        frames = slice(self._decided, stop)
+        found = Sung(((odds > 0) & ~silent)[frames], np.where(silent, -math.inf, gain_db)[frames])
+        kept = min(stop, _REACH)
+        self._rows, self._decided = self._rows[stop - kept :], kept
+        return found
+
+    def _odds(self) -> np.ndarray:
+        """Log-odds of voicing of every row, those within _REACH of the ends for want of better."""
+        own, voice_db = self._rows[:, :2].T
+        if not self._relative:
+            return own
+        # Of the frame _AHEAD, or the last.
+        index = np.minimum(np.arange(len(own)) + _AHEAD, len(own) - 1)
+        weight, sung, frames, mixture = self._rows[index, 3:].T
+        prior = _PRIOR_FRAMES * 10.0 ** (_PRIOR_DB / 10.0) * mixture / frames
+        reference_db = _db((sung + prior) / (weight + _PRIOR_FRAMES))
+        relative = np.clip(voice_db - reference_db, _LOWEST_DB, _HIGHEST_DB)
+        return _BIAS + _OWN * own + _PER_DB * _mean(relative, _MEAN_FRAMES)
+
+
+def envelope_level_db(envelope: np.ndarray) -> np.ndarray:
+    """Level of coded envelopes [T, 60]: their mean power over frequency in dB, [T]."""
+    n_frames = len(envelope)
+    bands = np.zeros((n_frames, AUDIO.aperiodicity_size))
+    unvoiced = world.VocoderFeatures(envelope, bands, np.zeros(n_frames), np.zeros(n_frames, bool))
+    return _db(world.decode(unvoiced, step=16)[1].mean(axis=1))
+
+
+def _log_odds(probability: np.ndarray) -> np.ndarray:
+    p = np.clip(np.asarray(probability, np.float64), _SURE, 1.0 - _SURE)
+    return np.log(p / (1.0 - p))
+
+
+def _power(level_db: np.ndarray) -> np.ndarray:
+    return 10.0 ** (np.asarray(level_db, np.float64) / 10.0)
+
+
+def _db(power: np.ndarray) -> np.ndarray:
+    return 10.0 * np.log10(np.maximum(power, 1e-12))
+
+
+def _mean(values: np.ndarray, reach: int) -> np.ndarray:
+    """Mean over `reach` frames on both sides, fewer at the ends, [T]."""
+    total = np.concatenate([[0.0], np.cumsum(values)])
+    position = np.arange(len(values))
+    first = np.maximum(position - reach, 0)
+    last = np.minimum(position + reach + 1, len(values))
+    return (total[last] - total[first]) / (last - first)
+
+
+def _strongest(values: np.ndarray, reach: int) -> np.ndarray:
+    """Highest value within `reach` frames, [T]."""
+    padded = np.pad(values, reach, constant_values=-math.inf)
+    return np.lib.stride_tricks.sliding_window_view(padded, 2 * reach + 1).max(axis=1)

@@ -1,0 +1,126 @@
+"""Where anybody sings: what is decided of probabilities and levels."""
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sep_tf import voicing
+
+
+def coded(level_db: np.ndarray) -> np.ndarray:
+    """Flat envelopes of that level, [T, 60]."""
+    envelope = np.zeros((len(level_db), 60), np.float32)
+    envelope[:, 0] = np.asarray(level_db) * math.log(10.0) / 10.0
+    return envelope
+
+
+def decide(probability, voice_db, mixture_db=-15.0, cuts=(), relative=True, threshold=0.5):
+    """The decision on all frames, which come in pieces cut at `cuts`."""
+    probability = np.asarray(probability, np.float64)
+    voice_db = np.broadcast_to(np.asarray(voice_db, np.float64), probability.shape)
+    mixture_db = np.broadcast_to(np.asarray(mixture_db, np.float64), probability.shape)
+    decider = voicing.Decider(threshold, relative)
+    pieces = zip(
+        *(np.split(x, cuts) for x in (probability, coded(voice_db), mixture_db)), strict=True
+    )
+    found = [*(decider.push(*piece) for piece in pieces), decider.finish()]
+    return (
+        np.concatenate([part.voiced for part in found]),
+        np.concatenate([part.gain_db for part in found]),
+    )
+
+
+def test_level_of_coded_envelopes():
+    np.testing.assert_allclose(voicing.envelope_level_db(coded([-60.0, -20.0, 0.0])), [-60, -20, 0])
+
+
+@settings(deadline=None, max_examples=30)
+@given(
+    st.integers(1, 1500), st.lists(st.integers(0, 1500), max_size=6), st.integers(0, 5),
+    st.booleans(),
+)  # fmt: skip
+def test_the_same_however_frames_come(n, cuts, seed, relative):
+    rng = np.random.default_rng(seed)
+    steps = 1 + n // 50
+    # Slow and fast changes of both.
+    probability = np.clip(np.repeat(rng.random(steps), 50)[:n] + rng.normal(0, 0.1, n), 0, 1)
+    level = np.repeat(rng.uniform(-70, -10, steps), 50)[:n]
+    mixture = np.repeat(rng.uniform(-90, -10, steps), 50)[:n]
+    whole = decide(probability, level, mixture, relative=relative)
+    cut = decide(probability, level, mixture, sorted(c for c in cuts if c <= n), relative)
+    assert len(whole[0]) == len(whole[1]) == n
+    np.testing.assert_array_equal(cut[0], whole[0])
+    np.testing.assert_allclose(cut[1], whole[1], atol=1e-6)
+
+
+@settings(deadline=None, max_examples=20)
+@given(st.floats(-30.0, 10.0), st.integers(0, 5))
+def test_a_song_may_have_any_level(gain_db, seed):
+    rng = np.random.default_rng(seed)
+    probability = np.repeat(rng.random(12), 100)
+    level, mixture = (np.repeat(rng.uniform(-35, -10, 12), 100) for _ in range(2))
+    found = decide(probability, level, mixture)
+    moved = decide(probability, level + gain_db, mixture + gain_db)
+    # Odds beside the threshold may fall to either side of it by rounding.
+    assert (found[0] == moved[0]).mean() > 0.99
+    np.testing.assert_allclose(found[1], moved[1], atol=1e-3)
+
+
+def test_decisions_come_a_second_late():
+    decider = voicing.Decider(0.5, relative=True)
+    one = np.ones(150), coded(np.full(150, -20.0)), np.full(150, -15.0)
+    assert [len(decider.push(*one).voiced) for _ in range(4)] == [0, 100, 150, 150]
+    assert len(decider.finish().voiced) == voicing.DELAY_FRAMES
+    assert len(voicing.Decider(0.5, relative=True).finish().voiced) == 0
+
+
+def test_what_is_quieter_than_what_was_sung_is_music():
+    """The same probability: sung where it is as loud as the voice, not where it is 15 dB below."""
+    probability = np.concatenate([np.full(2000, 0.95), np.full(400, 0.5), np.full(400, 0.5)])
+    level = np.concatenate([np.full(2000, -20.0), np.full(400, -20.0), np.full(400, -35.0)])
+    voiced, _ = decide(probability, level)
+    assert voiced[:2340].all() and not voiced[2460:].any()
+    plain, _ = decide(probability + 0.01, level, relative=False)
+    assert plain.all()
+
+
+def test_music_without_a_singer_is_no_voice():
+    """What is found quietly in it, and doubted, is not taken for the singer's level."""
+    voiced, gain_db = decide(np.full(4000, 0.3), -40.0, mixture_db=-15.0)
+    assert not voiced.any() and (gain_db < -15.0).all()
+
+
+@pytest.mark.parametrize("doubt, expected", [(0.0, 0.0), (1.0, -10.0), (3.0, -30.0)])
+def test_what_is_doubted_is_quieter(doubt, expected):
+    probability = np.full(600, 1.0 / (1.0 + math.exp(doubt)))
+    voiced, gain_db = decide(probability, -20.0, relative=False)
+    assert not voiced.any()
+    np.testing.assert_allclose(gain_db, expected, atol=1e-6)
+
+
+def test_consonants_sound_beside_what_is_sung_and_nothing_farther_away():
+    probability = np.zeros(1000)
+    probability[500:600] = 1.0
+    voiced, gain_db = decide(probability, -20.0, relative=False)
+    np.testing.assert_array_equal(np.flatnonzero(voiced), np.arange(500, 600))
+    np.testing.assert_array_equal(np.flatnonzero(np.isfinite(gain_db)), np.arange(460, 640))
+    # Faded where the silence begins, as loud as it was until then.
+    np.testing.assert_allclose(gain_db[470:630], 0.0, atol=1e-9)
+    assert (np.diff(gain_db[630:640]) < 0).all()
+
+
+def test_nothing_is_sung_where_the_mixture_is_silent():
+    mixture = np.full(800, -20.0)
+    mixture[300:] = -90.0
+    voiced, gain_db = decide(np.ones(800), -20.0, mixture)
+    assert voiced[:300].all() and not voiced[300:].any()
+    assert np.isneginf(gain_db[300:]).all()
+
+
+def test_the_threshold_is_the_models():
+    probability = np.full(300, 0.6)
+    assert decide(probability, -20.0, relative=False)[0].all()
+    assert not decide(probability, -20.0, relative=False, threshold=0.7)[0].any()
