@@ -105,6 +105,22 @@ def test_raw_and_produced_with_the_same_music(voices, tmp_path, snr_db):
     assert items[2].row.singer != items[0].row.singer
 
 
+def test_songs_with_rests(voices, tmp_path):
+    items = make(voices, tmp_path / "set", "rests", "--count=2", "--snr_db=-6")
+    assert [item.condition for item in items] == ["rests"] * 2
+    assert items[0].row.singer != items[1].row.singer
+    for item in items:
+        mixture, voice = songs.load_song(item.row)
+        assert len(voice) == 60 * RATE
+        silent = world.frame_level_db(voice) < -60.0
+        edges = np.flatnonzero(np.diff(np.concatenate([[0], silent.astype(int), [0]])))
+        rests = np.diff(edges.reshape(-1, 2), axis=1).ravel() / 200
+        assert 0.3 < silent.mean() < 0.97 and len(rests) > 3
+        assert rests.max() < 15.5 and (rests > 2.0).any() and rests[0] > 0.25
+        music = mixture - voice
+        assert active_level_db(voice) - active_level_db(music) == pytest.approx(-6.0, abs=0.5)
+
+
 def test_a_backing_voice_is_another_singers_and_12_db_lower(voices, tmp_path, capsys):
     items = make(voices, tmp_path / "set", "backing", "--count=2", "--snr_db=-6")
     assert [i.condition for i in items] == ["one voice", "backing voice"] * 2

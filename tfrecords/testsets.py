@@ -13,6 +13,7 @@ reference.
 - produced: the voice with music, raw, and as productions have it: equalised, compressed, echoing,
   in a room.
 - backing: the voice with music, and the same with another singer's voice in the music, quieter.
+- rests: a minute of a singer's voices, one after the other with rests between them, and music.
 - convert: each voice with another singer as its target (`target_singer`); music is not needed.
 """
 
@@ -30,15 +31,15 @@ from sep_tf.errors import DataError
 from tfrecords import manifest, mixtures, songs, versions
 
 AUDIO = world.AUDIO
-KINDS = ("unison", "wet", "produced", "backing", "convert")
+KINDS = ("unison", "wet", "produced", "backing", "rests", "convert")
 COLUMNS = (*manifest.COLUMNS, "condition", "target_singer")
 
 PROGRAM = cli.Program(
     "tfrecords.testsets",
     f"--kind={'|'.join(KINDS)} --manifest=FILE --output_dir=FOLDER [flags]",
     "Makes a set of voices for evaluate: three voices in unison, a voice in a room, a produced "
-    "voice with music, a voice with a backing voice in the music, or voices to be converted to "
-    "another singer. Writes audio and manifest.csv.",
+    "voice with music, a voice with a backing voice in the music, a minute of voices with rests "
+    "and music, or voices to be converted to another singer. Writes audio and manifest.csv.",
 )
 FLAGS = PROGRAM.flags
 flags.DEFINE_enum("kind", None, list(KINDS), "What to make.", flag_values=FLAGS)
@@ -56,7 +57,7 @@ flags.DEFINE_float(
     lower_bound=0.05, upper_bound=10.0, flag_values=FLAGS,
 )  # fmt: skip
 flags.DEFINE_float(
-    "snr_db", 3.0, "Level of the voice over the music of kinds produced and backing, dB.",
+    "snr_db", 3.0, "Level of the voice over the music of kinds produced, backing and rests, dB.",
     lower_bound=-40.0, upper_bound=40.0, flag_values=FLAGS,
 )  # fmt: skip
 
@@ -71,6 +72,8 @@ _TAIL_DB = -6.0
 _PRE_DELAY_SECONDS = 0.01
 # Level of a backing voice over the voice it follows, dB.
 _BACKING_VOICE_DB = -12.0
+# A song with rests, and how long they are, s: within a verse, and between verses.
+_SONG_SECONDS, _RESTS_SECONDS = 60.0, ((0.3, 2.0), (2.0, 14.0))
 
 
 def other_singer(
@@ -155,10 +158,12 @@ def _conditions(
     folder: Path,
     voices: list[manifest.Row],
     make: Callable[[np.ndarray, str], dict[str, np.ndarray | None]],
+    read: Callable[[manifest.Row], np.ndarray] | None = None,
 ) -> Iterator[dict[str, object]]:
     """Writes each voice and what is added to it in each condition; yields a row for each.
 
-    `make` takes a voice and its song_id; None is a voice alone.
+    `make` takes a voice and its song_id; None is a voice alone. `read` gives a row's voice, its
+    file by default.
     """
     (folder / "audio").mkdir(parents=True, exist_ok=True)
 
@@ -168,7 +173,7 @@ def _conditions(
         return name
 
     for number, row in enumerate(voices):
-        voice, _ = audio_io.read(row.vocals, AUDIO.sample_rate)
+        voice = read(row) if read else audio_io.read(row.vocals, AUDIO.sample_rate)[0]
         voice *= np.float32(songs.level_gain(voice))
         made = make(voice, row.song_id)
         # What is loud together gets one gain: a file clamps beyond full scale.
@@ -236,6 +241,38 @@ def _with_backing_voice(
     return make
 
 
+def _with_music(
+    rows: list[manifest.Row], split: str, snr_db: float, rng: np.random.Generator
+) -> Callable[[np.ndarray, str], dict[str, np.ndarray | None]]:
+    music = mixtures.music_of(rows, split)
+    return lambda voice, _: {"rests": _under(voice, music, snr_db, rng)}
+
+
+def _with_rests(
+    rows: list[manifest.Row], rng: np.random.Generator
+) -> Callable[[manifest.Row], np.ndarray]:
+    """From a row to a minute of its singer: its voice, then others of the split, with rests."""
+
+    def read(first: manifest.Row) -> np.ndarray:
+        same = (first.singer, first.split)
+        others = [r for r in rows if (r.singer, r.split) == same and r.vocals is not None]
+        parts, seconds = [], 0.0
+        waiting = [first]
+        while seconds < _SONG_SECONDS:
+            if not waiting:
+                waiting = [others[n] for n in rng.permutation(len(others))]
+            voice, _ = audio_io.read(waiting.pop(0).vocals, AUDIO.sample_rate)
+            rest = rng.uniform(*_RESTS_SECONDS[rng.integers(2)])
+            silence = np.zeros(round(rest * AUDIO.sample_rate), np.float32)
+            # A verse is as loud as the last, within 2 dB or so.
+            gain = songs.level_gain(voice) * 10.0 ** (rng.normal(0.0, 2.0) / 20.0)
+            parts += [silence, voice * np.float32(gain)]
+            seconds += rest + len(voice) / AUDIO.sample_rate
+        return np.concatenate(parts)[: round(_SONG_SECONDS * AUDIO.sample_rate)]
+
+    return read
+
+
 def _targets(
     rows: list[manifest.Row], voices: list[manifest.Row], names: list[str]
 ) -> Iterator[dict[str, object]]:
@@ -291,6 +328,12 @@ def main(args: list[str]) -> int:
         ),
         "backing": lambda: _conditions(
             folder, voices, _with_backing_voice(rows, voices, FLAGS.snr_db, rng)
+        ),
+        "rests": lambda: _conditions(
+            folder,
+            voices,
+            _with_music(rows, FLAGS.split, FLAGS.snr_db, rng),
+            _with_rests(rows, rng),
         ),
         "convert": lambda: _targets(rows, voices, FLAGS.targets),
     }[FLAGS.kind]()
