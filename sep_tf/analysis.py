@@ -58,11 +58,13 @@ def features(
     cut = framing.stream_chunks(
         blocks, info.chunk_frames, info.context, chunks.MARGIN, AUDIO.hop_length, info.alignment
     )
-    # A contour that is given says itself where anybody sings.
-    contour = wishes.f0 if isinstance(wishes.f0, f0_sources.Contour) else None
-    decider = voicing.Decider(
-        0.5 if contour else info.voicing_threshold, relative=info.system == "sin" and not contour
-    )
+    if isinstance(wishes.f0, f0_sources.Contour):
+        # It says itself where anybody sings.
+        decider = voicing.Decider(0.5, relative=False)
+    else:
+        # Other systems, and presets whose SIN has no voicing of its own, have F0's.
+        own = info.system == "sin" and bool(info.model.get("sin_voicing_width"))
+        decider = voicing.Decider(info.voicing_threshold, relative=own)
     waiting = world.silence_features(0)
     for chunk, audio, out in chunks.run_all(runtime, cut, **wishes.inputs):
         found, probability, mixture_db = _of_chunk(audio, out, chunk, wishes, offset)

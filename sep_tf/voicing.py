@@ -1,8 +1,9 @@
 """Where anybody sings, from what the network says of each frame and what it has said before.
 
 SIN's probability of voicing is of a frame and the second around it. Whether music is taken for a
-voice shows in how loud that voice is: mostly quieter than what has been sung so far. How the
-constants were found and what they bring: docs/experiments.md.
+voice shows in how loud that voice is: mostly quieter than what has been sung so far, unless the
+song as a whole is quieter now. How the constants were found and what they bring:
+docs/experiments.md.
 """
 
 import dataclasses
@@ -20,10 +21,12 @@ _BIAS, _OWN, _PER_DB = 1.2, 0.9, 0.2
 _LOWEST_DB, _HIGHEST_DB = -12.0, 10.0
 # Relative level is a mean over so many frames on both sides (0.3 s).
 _MEAN_FRAMES = 60
-# What has been sung is forgotten over so many frames (a minute).
-_MEMORY_FRAMES = 12_000
-# Before anything is sung: 10 s of a voice 9 dB below the mixture.
-_PRIOR_FRAMES, _PRIOR_DB = 2_000, -9.0
+# What has been sung is forgotten over so many frames (a minute), the song's own level over half a
+# second. By so much that may fall before what is sung may be quieter, too.
+_MEMORY_FRAMES, _NOW_FRAMES = 12_000, 100
+_FALL_DB = 2.0
+# Before anything is sung: 10 s of a voice 11 dB below the mixture.
+_PRIOR_FRAMES, _PRIOR_DB = 2_000, -11.0
 # Keeps probabilities of 0 and 1 finite.
 _SURE = 1e-4
 
@@ -65,28 +68,29 @@ class Decider:
         """Nothing has been sung yet.
 
         Args:
-          threshold: probability above which a frame is voiced.
-          relative: whether levels count. The constants are of SIN's.
+          threshold: probability above which a frame is voiced, once levels are counted.
+          relative: whether levels count. The constants are of a SIN with its own voicing.
         """
         self._threshold = float(_log_odds(np.array(threshold)))
         self._relative = relative
         # Of pending frames and of _REACH before them: the network's log-odds, level of its voice
         # and of the mixture (dB), and the running sums.
-        self._rows = np.zeros((0, 7))
+        self._rows = np.zeros((0, 3 + len(_FADES)))
         self._decided = 0
-        self._sums = np.zeros(4)
+        self._sums = np.zeros(len(_FADES))
 
     def push(self, probability: np.ndarray, envelope: np.ndarray, mixture_db: np.ndarray) -> Sung:
         """Takes the next frames.
 
         Args:
-          probability: of voicing, [T].
+          probability: of voicing, [T]; 0 where it is no number.
           envelope: coded, [T, 60].
           mixture_db: level of the mixture, dBFS [T].
 
         Returns:
           The decision on the next frames, as many as are known now.
         """
+        probability = np.nan_to_num(np.asarray(probability, np.float64))
         voice_db = envelope_level_db(envelope)
         sums = self._running(probability, voice_db, mixture_db)
         rows = np.column_stack([_log_odds(probability), voice_db, mixture_db, sums])
@@ -100,29 +104,34 @@ class Decider:
     def _running(
         self, probability: np.ndarray, voice_db: np.ndarray, mixture_db: np.ndarray
     ) -> np.ndarray:
-        """Sums that forget, [T, 4]: of what is sung and its power, of frames and their power."""
-        weight = np.square(np.asarray(probability, np.float64))
+        """Sums that forget, [T, 7]: see `_reference_db`."""
+        weight, mixture = np.square(probability), _power(mixture_db)
         terms = np.column_stack(
-            [weight, weight * _power(voice_db), np.ones(len(weight)), _power(mixture_db)]
+            [weight, weight * _power(voice_db), weight * mixture] + 2 * [mixture, mixture**2]
         )
-        fade = np.exp(-np.arange(1, len(terms) + 1) / _MEMORY_FRAMES)[:, None]
-        sums = fade * (self._sums + np.cumsum(terms / fade, axis=0))
-        if len(sums):
-            self._sums = sums[-1]
+        sums = np.empty_like(terms)
+        # In pieces, over which what is forgotten fastest keeps a size.
+        for start in range(0, len(terms), _NOW_FRAMES):
+            part = terms[start : start + _NOW_FRAMES]
+            fade = np.exp(-np.arange(1, len(part) + 1)[:, None] / _FADES)
+            part = fade * (self._sums + np.cumsum(part / fade, axis=0))
+            sums[start : start + len(part)] = part
+            self._sums = part[-1]
         return sums
 
     def _decide(self, stop: int) -> Sung:
         """The decision on rows up to `stop`; forgets what later frames do not need."""
         if not len(self._rows):
             return Sung(np.zeros(0, bool), np.zeros(0))
-        odds = self._odds() - self._threshold
+        odds = self._odds()
         strongest = _strongest(odds, _CONSONANT_FRAMES)
         gain_db = _mean(
             np.clip(_DB_PER_DOUBT * strongest, _DB_PER_DOUBT * _NOBODY, 0), _FADE_FRAMES
         )
         silent = (strongest <= _NOBODY) | (self._rows[:, 2] <= _SILENCE_DB)
         frames = slice(self._decided, stop)
-        found = Sung(((odds > 0) & ~silent)[frames], np.where(silent, -math.inf, gain_db)[frames])
+        voiced = (odds > self._threshold) & ~silent
+        found = Sung(voiced[frames], np.where(silent, -math.inf, gain_db)[frames])
         kept = min(stop, _REACH)
         self._rows, self._decided = self._rows[stop - kept :], kept
         return found
@@ -134,11 +143,31 @@ class Decider:
             return own
         # Of the frame _AHEAD, or the last.
         index = np.minimum(np.arange(len(own)) + _AHEAD, len(own) - 1)
-        weight, sung, frames, mixture = self._rows[index, 3:].T
-        prior = _PRIOR_FRAMES * 10.0 ** (_PRIOR_DB / 10.0) * mixture / frames
-        reference_db = _db((sung + prior) / (weight + _PRIOR_FRAMES))
+        reference_db = _reference_db(self._rows[index, 3:])
         relative = np.clip(voice_db - reference_db, _LOWEST_DB, _HIGHEST_DB)
         return _BIAS + _OWN * own + _PER_DB * _mean(relative, _MEAN_FRAMES)
+
+
+# Frames over which each of the running sums forgets.
+_FADES = np.array(5 * [_MEMORY_FRAMES] + 2 * [_NOW_FRAMES])
+
+
+def _reference_db(sums: np.ndarray) -> np.ndarray:
+    """How loud the voice would be here by what has been sung, dB [T].
+
+    Args:
+      sums: [T, 7], of what is sung (squared probabilities), its power, the mixture's power there;
+        of the mixture's power and its square; of both, the last half second alone.
+    """
+    sung, voice, with_it, mixture, square, mixture_now, square_now = sums.T
+    # Means weighed by power: silence before or between the music changes nothing.
+    loudness, now = (
+        b / np.maximum(a, 1e-20) for a, b in ((mixture, square), (mixture_now, square_now))
+    )
+    frames = sung + _PRIOR_FRAMES
+    voice = (voice + _PRIOR_FRAMES * 10.0 ** (_PRIOR_DB / 10.0) * loudness) / frames
+    with_it = (with_it + _PRIOR_FRAMES * loudness) / frames
+    return _db(voice) + np.minimum(_db(now) - _db(with_it) + _FALL_DB, 0.0)
 
 
 def envelope_level_db(envelope: np.ndarray) -> np.ndarray:

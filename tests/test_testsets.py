@@ -119,6 +119,22 @@ def test_songs_with_rests(voices, tmp_path):
         assert rests.max() < 15.5 and (rests > 2.0).any() and rests[0] > 0.25
         music = mixture - voice
         assert active_level_db(voice) - active_level_db(music) == pytest.approx(-6.0, abs=0.5)
+        assert (world.frame_level_db(music) > -60.0).mean() > 0.95
+
+
+def test_songs_with_rests_of_one_long_voice_in_any_order(tmp_path):
+    soundfile.write(tmp_path / "long.wav", np.tile(harness.sung(5.0, 200.0), 16), RATE)
+    soundfile.write(tmp_path / "other.wav", harness.sung(3.0, 220.0), RATE)
+    soundfile.write(tmp_path / "band.wav", harness.band(4.0, 1), RATE)
+    rows = ["long,ann,long.wav,,test", "other,ann,other.wav,,test", "band,,,band.wav,test"]
+    made = []
+    for name, order in (("a", rows), ("b", rows[::-1])):
+        text = "\n".join(["song_id,singer,vocals,backing,split", *order]) + "\n"
+        (tmp_path / f"{name}.csv").write_text(text)
+        (item,) = make(tmp_path / f"{name}.csv", tmp_path / name, "rests", "--count=1")
+        made.append(songs.load_song(item.row))
+    np.testing.assert_array_equal(made[0], made[1])
+    assert (world.frame_level_db(made[0][1]) < -60.0).mean() > 0.05
 
 
 def test_a_backing_voice_is_another_singers_and_12_db_lower(voices, tmp_path, capsys):

@@ -121,6 +121,34 @@ def test_nothing_is_sung_where_the_mixture_is_silent():
 
 
 def test_the_threshold_is_the_models():
+    """It says what is voiced; what is not still sounds."""
     probability = np.full(300, 0.6)
     assert decide(probability, -20.0, relative=False)[0].all()
-    assert not decide(probability, -20.0, relative=False, threshold=0.7)[0].any()
+    voiced, gain_db = decide(probability, -20.0, relative=False, threshold=0.7)
+    assert not voiced.any() and not gain_db.any()
+
+
+def test_a_quieter_part_of_a_song_is_sung_as_well():
+    """All is 15 dB quieter, then the voice alone: music, until the loud part is forgotten."""
+    probability = np.full(50_000, 0.7)
+    level, mixture = np.full(50_000, -20.0), np.full(50_000, -15.0)
+    level[2000:], mixture[2000:4000] = -35.0, -30.0
+    voiced, _ = decide(probability, level, mixture)
+    assert voiced[:1900].all() and voiced[2200:3900].all() and not voiced[4100:4500].any()
+    assert voiced[40_000:].all()
+
+
+def test_silence_before_the_music_changes_nothing():
+    silence, music = np.full(6000, -95.0), np.full(3000, -15.0)
+    mixture = np.concatenate([silence, music])
+    _, gain_db = decide(np.full(9000, 0.3), mixture - 25.0, mixture)
+    _, alone = decide(np.full(3000, 0.3), music - 25.0, music)
+    np.testing.assert_allclose(gain_db[6200:], alone[200:], atol=0.1)
+
+
+def test_a_frame_that_is_no_number_is_one_frame():
+    probability = np.full(900, 0.9)
+    probability[300] = np.nan
+    voiced, gain_db = decide(probability, -20.0)
+    np.testing.assert_array_equal(np.flatnonzero(~voiced), [300])
+    assert np.isfinite(gain_db).all()

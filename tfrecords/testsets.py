@@ -74,6 +74,8 @@ _PRE_DELAY_SECONDS = 0.01
 _BACKING_VOICE_DB = -12.0
 # A song with rests, and how long they are, s: within a verse, and between verses.
 _SONG_SECONDS, _RESTS_SECONDS = 60.0, ((0.3, 2.0), (2.0, 14.0))
+# Longer voices rest there, too.
+_VERSE_SECONDS = 12.0
 
 
 def other_singer(
@@ -241,11 +243,17 @@ def _with_backing_voice(
     return make
 
 
-def _with_music(
+def _played_on(
     rows: list[manifest.Row], split: str, snr_db: float, rng: np.random.Generator
 ) -> Callable[[np.ndarray, str], dict[str, np.ndarray | None]]:
+    """Music of the split for each song, again from its start where it is shorter."""
     music = mixtures.music_of(rows, split)
-    return lambda voice, _: {"rests": _under(voice, music, snr_db, rng)}
+
+    def make(voice: np.ndarray, _: str) -> dict[str, np.ndarray | None]:
+        found = mixtures.accompany(voice, music, snr_db, rng)
+        return {"rests": np.resize(found.audio, len(voice)) * np.float32(found.gain)}
+
+    return make
 
 
 def _with_rests(
@@ -255,20 +263,23 @@ def _with_rests(
 
     def read(first: manifest.Row) -> np.ndarray:
         same = (first.singer, first.split)
-        others = [r for r in rows if (r.singer, r.split) == same and r.vocals is not None]
-        parts, seconds = [], 0.0
-        waiting = [first]
-        while seconds < _SONG_SECONDS:
-            if not waiting:
-                waiting = [others[n] for n in rng.permutation(len(others))]
+        others = sorted(
+            (r for r in rows if (r.singer, r.split) == same and r.vocals is not None),
+            key=lambda row: row.song_id,
+        )
+        parts, length, waiting = [], 0, [first]
+        longest, whole = (round(s * AUDIO.sample_rate) for s in (_VERSE_SECONDS, _SONG_SECONDS))
+        while length < whole:
+            waiting = waiting or [others[n] for n in rng.permutation(len(others))]
             voice, _ = audio_io.read(waiting.pop(0).vocals, AUDIO.sample_rate)
-            rest = rng.uniform(*_RESTS_SECONDS[rng.integers(2)])
-            silence = np.zeros(round(rest * AUDIO.sample_rate), np.float32)
-            # A verse is as loud as the last, within 2 dB or so.
-            gain = songs.level_gain(voice) * 10.0 ** (rng.normal(0.0, 2.0) / 20.0)
-            parts += [silence, voice * np.float32(gain)]
-            seconds += rest + len(voice) / AUDIO.sample_rate
-        return np.concatenate(parts)[: round(_SONG_SECONDS * AUDIO.sample_rate)]
+            start = int(rng.integers(max(len(voice) - longest, 0) + 1))
+            verse = voice[start : start + longest]
+            rest = round(rng.uniform(*_RESTS_SECONDS[rng.integers(2)]) * AUDIO.sample_rate)
+            # Verses are as loud as each other, within 2 dB or so.
+            gain = songs.level_gain(verse) * 10.0 ** (rng.normal(0.0, 2.0) / 20.0)
+            parts += [np.zeros(rest, np.float32), verse * np.float32(gain)]
+            length += rest + len(verse)
+        return np.concatenate(parts)[:whole]
 
     return read
 
@@ -332,7 +343,7 @@ def main(args: list[str]) -> int:
         "rests": lambda: _conditions(
             folder,
             voices,
-            _with_music(rows, FLAGS.split, FLAGS.snr_db, rng),
+            _played_on(rows, FLAGS.split, FLAGS.snr_db, rng),
             _with_rests(rows, rng),
         ),
         "convert": lambda: _targets(rows, voices, FLAGS.targets),

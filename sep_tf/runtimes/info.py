@@ -20,7 +20,7 @@ class ModelInfo:
       model: ModelConfig as a dictionary.
       context: frames around a chunk that its features depend on.
       chunk_frames: frames of a chunk without its context; fixed in a .tflite.
-      voicing_threshold: probability above which a frame is sung.
+      voicing_threshold: probability above which a frame is sung, see `sep_tf.voicing`.
       singers: names, by the numbers that sdn and autovc know them by.
       alignment: frames that chunk, context and every chunk's start are a multiple of.
       recurrent: whether frames also depend, weakly, on those beyond the context.
