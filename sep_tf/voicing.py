@@ -19,12 +19,12 @@ AUDIO = AudioConfig()
 _BIAS, _OWN, _PER_DB = 1.2, 0.9, 0.2
 # Relative levels, dB: below, and above, a voice is not told any better from music.
 _LOWEST_DB, _HIGHEST_DB = -12.0, 10.0
-# Relative level is a mean over so many frames on both sides (0.3 s).
+# Relative level, and the mixture's, are means over so many frames on both sides (0.3 s).
 _MEAN_FRAMES = 60
-# What has been sung is forgotten over so many frames (a minute), the song's own level over half a
-# second. By so much that may fall before what is sung may be quieter, too.
-_MEMORY_FRAMES, _NOW_FRAMES = 12_000, 100
-_FALL_DB = 2.0
+# What has been sung is forgotten over so many frames (a minute).
+_MEMORY_FRAMES = 12_000
+# So much below its level while something was sung a song may fall before its voice may, too.
+_FALL_DB = 4.0
 # Before anything is sung: 10 s of a voice 11 dB below the mixture.
 _PRIOR_FRAMES, _PRIOR_DB = 2_000, -11.0
 # Keeps probabilities of 0 and 1 finite.
@@ -43,7 +43,7 @@ _SILENCE_DB = -80.0
 
 # Frames by which decisions are late: one second.
 DELAY_FRAMES = 200
-_REACH = _MEAN_FRAMES + _CONSONANT_FRAMES + _FADE_FRAMES
+_REACH = 2 * _MEAN_FRAMES + _CONSONANT_FRAMES + _FADE_FRAMES
 # Frames ahead that count as sung so far.
 _AHEAD = DELAY_FRAMES - _REACH
 
@@ -75,9 +75,9 @@ class Decider:
         self._relative = relative
         # Of pending frames and of _REACH before them: the network's log-odds, level of its voice
         # and of the mixture (dB), and the running sums.
-        self._rows = np.zeros((0, 3 + len(_FADES)))
+        self._rows = np.zeros((0, 8))
         self._decided = 0
-        self._sums = np.zeros(len(_FADES))
+        self._sums = np.zeros(5)
 
     def push(self, probability: np.ndarray, envelope: np.ndarray, mixture_db: np.ndarray) -> Sung:
         """Takes the next frames.
@@ -104,19 +104,15 @@ class Decider:
     def _running(
         self, probability: np.ndarray, voice_db: np.ndarray, mixture_db: np.ndarray
     ) -> np.ndarray:
-        """Sums that forget, [T, 7]: see `_reference_db`."""
+        """Sums that forget, [T, 5]: see `_sung_db`."""
         weight, mixture = np.square(probability), _power(mixture_db)
         terms = np.column_stack(
-            [weight, weight * _power(voice_db), weight * mixture] + 2 * [mixture, mixture**2]
+            [weight, weight * _power(voice_db), weight * mixture, mixture, mixture**2]
         )
-        sums = np.empty_like(terms)
-        # In pieces, over which what is forgotten fastest keeps a size.
-        for start in range(0, len(terms), _NOW_FRAMES):
-            part = terms[start : start + _NOW_FRAMES]
-            fade = np.exp(-np.arange(1, len(part) + 1)[:, None] / _FADES)
-            part = fade * (self._sums + np.cumsum(part / fade, axis=0))
-            sums[start : start + len(part)] = part
-            self._sums = part[-1]
+        fade = np.exp(-np.arange(1, len(terms) + 1) / _MEMORY_FRAMES)[:, None]
+        sums = fade * (self._sums + np.cumsum(terms / fade, axis=0))
+        if len(sums):
+            self._sums = sums[-1]
         return sums
 
     def _decide(self, stop: int) -> Sung:
@@ -138,36 +134,30 @@ class Decider:
 
     def _odds(self) -> np.ndarray:
         """Log-odds of voicing of every row, those within _REACH of the ends for want of better."""
-        own, voice_db = self._rows[:, :2].T
+        own, voice_db, mixture_db = self._rows[:, :3].T
         if not self._relative:
             return own
         # Of the frame _AHEAD, or the last.
         index = np.minimum(np.arange(len(own)) + _AHEAD, len(own) - 1)
-        reference_db = _reference_db(self._rows[index, 3:])
+        sung_db, with_it_db = _sung_db(self._rows[index, 3:])
+        now_db = _db(_mean(_power(mixture_db), _MEAN_FRAMES))
+        reference_db = sung_db + np.minimum(now_db - with_it_db + _FALL_DB, 0.0)
         relative = np.clip(voice_db - reference_db, _LOWEST_DB, _HIGHEST_DB)
         return _BIAS + _OWN * own + _PER_DB * _mean(relative, _MEAN_FRAMES)
 
 
-# Frames over which each of the running sums forgets.
-_FADES = np.array(5 * [_MEMORY_FRAMES] + 2 * [_NOW_FRAMES])
-
-
-def _reference_db(sums: np.ndarray) -> np.ndarray:
-    """How loud the voice would be here by what has been sung, dB [T].
+def _sung_db(sums: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Level of what has been sung, and of the mixture there, dB [T].
 
     Args:
-      sums: [T, 7], of what is sung (squared probabilities), its power, the mixture's power there;
-        of the mixture's power and its square; of both, the last half second alone.
+      sums: [T, 5], of what is sung (squared probabilities), its power, the mixture's power there;
+        of the mixture's power everywhere, and of its square.
     """
-    sung, voice, with_it, mixture, square, mixture_now, square_now = sums.T
-    # Means weighed by power: silence before or between the music changes nothing.
-    loudness, now = (
-        b / np.maximum(a, 1e-20) for a, b in ((mixture, square), (mixture_now, square_now))
-    )
+    sung, voice, with_it, mixture, square = sums.T
+    # A mean weighed by power: silence before or between the music changes nothing.
+    loudness = _PRIOR_FRAMES * square / np.maximum(mixture, 1e-20)
     frames = sung + _PRIOR_FRAMES
-    voice = (voice + _PRIOR_FRAMES * 10.0 ** (_PRIOR_DB / 10.0) * loudness) / frames
-    with_it = (with_it + _PRIOR_FRAMES * loudness) / frames
-    return _db(voice) + np.minimum(_db(now) - _db(with_it) + _FALL_DB, 0.0)
+    return _db((voice + _power(_PRIOR_DB) * loudness) / frames), _db((with_it + loudness) / frames)
 
 
 def envelope_level_db(envelope: np.ndarray) -> np.ndarray:

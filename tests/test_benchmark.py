@@ -133,6 +133,7 @@ def test_the_graph_it_is_compared_with_trains_the_same_network():
     assert ours["losses"][2] < ours["losses"][0]
 
 
+@pytest.mark.slow
 def test_the_graph_has_the_parameters_of_ours():
     values = decoder.batch(PRESETS["tiny-paper"], 2, 32, 2)
     made = decoder.make_decoder(PRESETS["tiny-paper"], 32, 2)

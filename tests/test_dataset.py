@@ -277,6 +277,7 @@ def test_a_backing_voice_is_another_phrase_at_its_level_and_leaves_the_target(re
     assert min(gaps) < 1e-6 and int(np.argmin(gaps)) != find_start(voice, both)
 
 
+@pytest.mark.slow
 def test_backing_voices_sing_in_their_share_and_never_alone(records):
     voice, music = records["ann-solo", 0], records["band-1", 0]
 

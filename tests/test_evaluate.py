@@ -283,6 +283,7 @@ def test_progress_counts_voices_and_names_songs(songs, tmp_path, capsys, no_plot
     assert lines == ["measured one (1 of 2)", "measured two (2 of 2)"]
 
 
+@pytest.mark.slow
 def test_jobs_change_no_figure(songs, tmp_path, no_plots):
     manifest = songs / "jobs.csv"
     rows = [f"s{n},x,{'ab'[n % 2]}.wav,noise.wav,0.{n}" for n in range(3)]

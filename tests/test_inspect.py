@@ -223,6 +223,7 @@ def test_songs_out_of_order(corpus, copy, capsys):
     assert "songs are out of order" in line and str(path) in line
 
 
+@pytest.mark.slow
 def test_examples_are_what_training_hears(corpus, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr("tfrecords.dataset._SHUFFLE_RECORDS", 6)
     target = tmp_path / "listen"

@@ -15,7 +15,6 @@ from tests import harness
 
 TINY = PRESETS["tiny"]
 NAMES = models.NAMES
-SMALL = ("tiny", "tiny-paper")
 # Networks whose input is one spectrogram.
 SINGLE = ("encoder", "ss", "unet")
 SINGERS = 3
@@ -68,7 +67,7 @@ def tiny():
     return random_models("tiny")
 
 
-@pytest.fixture(scope="module", params=SMALL)
+@pytest.fixture(scope="module", params=["tiny", pytest.param("tiny-paper", marks=pytest.mark.slow)])
 def small(request):
     """The models of either small preset."""
     if request.param == "tiny":

@@ -122,6 +122,7 @@ def kernels(layers) -> list[tuple[int, ...]]:
     return [tuple(layer.kernel.shape) for layer in layers]
 
 
+@pytest.mark.slow
 def test_layers_of_the_teacher_are_those_of_the_description():
     """AutoVC with the one-hot at the encoder's and the decoder's input, not at the post-net's."""
     model = paper("autovc")
@@ -199,6 +200,7 @@ def test_singers_do_not_reach_the_post_net_of_sdn():
     assert model.decoder.post.convolutions[0].kernel.shape[1] == FEATURES
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("forward", "changed"), [(True, slice(38, 64)), (False, slice(0, 26))])
 def test_a_code_holds_where_each_direction_has_seen_its_block(forward, changed):
     """Code 1 (frames 16..31) forwards sees no later frames, backwards no earlier ones.
@@ -219,6 +221,7 @@ def test_a_code_holds_where_each_direction_has_seen_its_block(forward, changed):
     assert np.abs(after[different] - before[different]).max() > 1e-5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "layer"), [("forward", 0), ("backward", 1)])
 def test_a_code_is_the_end_of_its_block_in_each_direction(name, layer):
     encoder = models.build("autovc", SMALL, singers=2).encoder

@@ -164,6 +164,7 @@ def mixed(records, number: int, config=PAPER_GAINS) -> dict[str, np.ndarray]:
     return harness.mixed(*records, number, config, FRAMES)
 
 
+@pytest.mark.slow
 def test_gains_are_those_of_the_authors(records):
     """Vocals times 0.5 to 1, backing times 0 to 1, and the target stays as it was recorded."""
     one = dataclasses.replace(PAPER_GAINS, vocals_gain=(1.0, 1.0), backing_gain=(1.0, 1.0))
@@ -183,6 +184,7 @@ def test_gains_are_those_of_the_authors(records):
     assert abs(np.corrcoef(vocals, backing)[0, 1]) < 0.4
 
 
+@pytest.mark.slow
 def test_magnitudes_of_voice_and_music_are_added(corpus):
     def first(**changes):
         options = dataset.PhraseOptions(

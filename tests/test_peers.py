@@ -28,6 +28,7 @@ def test_the_transform_comes_back():
     np.testing.assert_allclose(spectra.inverse(spectrum, len(audio)), audio, atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name", ["open-unmix", "spleeter", pytest.param("htdemucs", marks=pytest.mark.slow)]
 )

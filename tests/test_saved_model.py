@@ -174,7 +174,9 @@ def test_singers_beyond_the_list_are_refused(tmp_path):
         run(audio=audio, singer=tf.constant([0, 3]))
 
 
-@pytest.mark.parametrize("system", ["unet", "autovc", pytest.param("ss", marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "system", ["unet", *(pytest.param(s, marks=pytest.mark.slow) for s in ("autovc", "ss"))]
+)
 def test_other_systems(system, tmp_path, sound):
     """Every signature gives what Keras gives; audio that is no multiple of the alignment too."""
     model, info = tiny(system)

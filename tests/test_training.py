@@ -98,6 +98,7 @@ def test_the_teacher_can_hear_what_sdn_sings(run):
     assert float(values["content"]) == pytest.approx(float(wanted), rel=1e-5)
 
 
+@pytest.mark.slow
 def test_the_teacher_that_hears_sdn_stays_bit_identical(run, tmp_path):
     for name in ("autovc", "encoder"):
         shutil.copytree(run.model_dir / name, tmp_path / name)
@@ -283,6 +284,7 @@ def test_a_validation_loss_that_is_not_finite_ends_the_run(tmp_path):
     assert not trainer.manager.checkpoints and not trainer.best_path.exists()
 
 
+@pytest.mark.slow
 def test_a_gradient_that_is_not_finite_ends_the_run_although_the_loss_is(tmp_path):
     trainer = autovc(tmp_path, seed=0, steps=8, validate_every=2)
     losses = trainer.stage.losses

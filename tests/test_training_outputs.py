@@ -112,7 +112,7 @@ def test_a_log_begun_by_another_version_keeps_its_columns(tmp_path):
 
 @pytest.mark.parametrize("preset", ["tiny", pytest.param("tiny-paper", marks=pytest.mark.slow)])
 @pytest.mark.parametrize(
-    "name", [n if n == "sin" else pytest.param(n, marks=pytest.mark.slow) for n in NAMES]
+    "name", [n if n == "f0" else pytest.param(n, marks=pytest.mark.slow) for n in NAMES]
 )
 def test_mixed_precision_trains_and_outputs_stay_float32_and_close(tmp_path, name, preset):
     keras.utils.set_random_seed(1)

@@ -273,7 +273,14 @@ def exported(run, tmp_path_factory):
 
 @pytest.mark.parametrize(
     ("name", "system"),
-    [("sin", "sin"), ("f0", "sin"), ("encoder", "sdn"), ("sdn", "sdn"), ("autovc", "autovc")],
+    [
+        ("sin", "sin"),
+        ("f0", "sin"),
+        *(
+            pytest.param(*pair, marks=pytest.mark.slow)
+            for pair in (("encoder", "sdn"), ("sdn", "sdn"), ("autovc", "autovc"))
+        ),
+    ],
 )
 def test_a_stage_starts_from_its_network_in_a_system(run, exported, name, system):
     singers = len(harness.SINGERS) if name in ("autovc", "sdn") else 0
