@@ -98,8 +98,7 @@ def same(found, expected) -> None:
 
 def test_a_song_through_a_server_is_the_song_at_home(address, folder):
     """Several chunks, four requests in flight."""
-    song = sound(3.0)
-    remote = Separator("sin-tiny", "serving", server=address)
+    song, remote = sound(3.0), Separator("sin-tiny", "serving", server=address)
     local = Separator(str(folder / "sin-tiny"))
     same(remote.analyse(song, harness.RATE), local.analyse(song, harness.RATE))
     assert remote.runtime.retries == 0
@@ -139,10 +138,9 @@ def test_requests_that_fail_are_sent_again(server, folder):
     """A third of all requests: more than any server would."""
     passing = [grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED]
     faults = make_faulty(server, 0.35, passing)
-    song = sound(6.0)
-    runtime = serving.ServingRuntime(f"127.0.0.1:{server.port}", "sin-tiny", QUICK)
-    remote = Separator("sin-tiny", "serving", server=f"127.0.0.1:{server.port}")
-    remote._runtime = runtime
+    song, address = sound(6.0), f"127.0.0.1:{server.port}"
+    remote = Separator("sin-tiny", "serving", server=address)
+    remote._runtime = runtime = serving.ServingRuntime(address, "sin-tiny", QUICK)
     found = remote.analyse(song, harness.RATE)
     assert len(faults) >= 2 and runtime.retries == len(faults)
     same(found, Separator(str(folder / "sin-tiny")).analyse(song, harness.RATE))
@@ -325,8 +323,7 @@ def test_addresses_and_models_that_are_not_there(server, tmp_path, capsys):
     song = tmp_path / "song.wav"
     soundfile.write(song, sound(0.5), harness.RATE)
     for address, words in (
-        ("nowhere", "is neither HOST:PORT nor http://HOST:PORT"),
-        ("ftp://here:1", "is neither HOST:PORT nor http://HOST:PORT"),
+        *((name, "is neither HOST:PORT nor http://HOST:PORT") for name in ("here", "ftp://here:1")),
         (f"127.0.0.1:{server.port}", "Servable not found for request: Latest(sin-huge)"),
         (f"http://127.0.0.1:{server.rest_port}", "status 404"),
     ):

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sep_tf import voicing
+from sep_tf import analysis, f0_sources, voicing, world
+from sep_tf.runtimes import ModelInfo
 
 
 def coded(level_db: np.ndarray) -> np.ndarray:
@@ -152,3 +153,56 @@ def test_a_frame_that_is_no_number_is_one_frame():
     voiced, gain_db = decide(probability, -20.0)
     np.testing.assert_array_equal(np.flatnonzero(~voiced), [300])
     assert np.isfinite(gain_db).all()
+
+
+class Constant:
+    """A runtime that hears the same everywhere: a voice at -20 dB, of that probability."""
+
+    name = "constant"
+
+    def __init__(self, probability: float, system: str = "sin", width: int = 64) -> None:
+        singers = ("ann",) if system == "sdn" else ()
+        self.info = ModelInfo(system, {"sin_voicing_width": width}, 64, 64, singers=singers)
+        self.probability = probability
+
+    def __call__(self, inputs):
+        frames = len(inputs["magnitude"])
+        return {
+            "envelope": coded(np.full(frames, -20.0)),
+            "aperiodicity": np.full((frames, 4), -20.0, np.float32),
+            "f0": np.full(frames, 220.0, np.float32),
+            "voicing": np.full(frames, self.probability, np.float32),
+        }
+
+
+def heard(runtime, f0="model"):
+    """Features of 1.5 s of noise at -20 dBFS."""
+    noise = np.random.default_rng(0).normal(0, 0.1, 48_000).astype(np.float32)
+    wishes = analysis.Wishes(f0, inputs={"singer": 0} if runtime.info.singers else {})
+    return world.VocoderFeatures.concatenate(list(analysis.features(runtime, [noise], wishes)))
+
+
+@pytest.mark.parametrize(
+    "system, width, voiced", [("sin", 64, True), ("sin", 0, False), ("sdn", 64, False)]
+)
+def test_levels_count_for_a_voicing_of_sins_own(system, width, voiced):
+    """A loud voice that is doubted; F0, whose voicing other systems take, knows no level."""
+    features = heard(Constant(0.4, system, width))
+    assert len(features) == 301 and (features.voiced == voiced).all()
+
+
+def test_doubt_reaches_the_envelope():
+    """10 dB for each unit of the log-odds, all frequencies alike; nothing below the last."""
+    features = heard(Constant(0.3, width=0))
+    quieter = 10.0 * math.log(0.7 / 0.3)
+    expected = coded(np.full(301, -20.0 - quieter))
+    np.testing.assert_allclose(features.envelope, expected, atol=1e-4)
+    assert (heard(Constant(0.01, width=0)).envelope[:, 0] < -30).all()
+
+
+def test_a_contour_says_itself_what_is_sung():
+    sung = np.arange(300) < 150
+    contour = f0_sources.Contour(np.arange(300) / 200, np.where(sung, 330.0, 0.0), sung)
+    features = heard(Constant(0.01), contour)
+    assert features.voiced[:150].all() and not features.voiced[152:].any()
+    assert (features.envelope[:180, 0] > -10).all() and (features.envelope[195:, 0] < -30).all()
