@@ -11,13 +11,14 @@ import os
 import pathlib
 import sys
 import tempfile
+import types
 
 import soundfile
 from absl import flags
 
 from benchmarks import commands
 from benchmarks.timing import Timing
-from sep_tf import audio_io, audio_write, cli, framing, runtimes, synthesis, world
+from sep_tf import analysis, audio_io, audio_write, cli, framing, runtimes, synthesis, world
 from sep_tf.config import AudioConfig
 from sep_tf.runtimes import chunks
 
@@ -64,20 +65,23 @@ def stages(song: pathlib.Path, model: str) -> dict[str, float]:
     spent["load the model"] = timing.cpu
     info = runtime.info
     spent["spectrograms"] = spent["network"] = 0.0
-    voices = []
+    outputs = []
     cut = framing.stream_chunks(
         [audio], info.chunk_frames, info.context, chunks.MARGIN, AUDIO.hop_length, info.alignment
     )
-    for chunk, samples in cut:
+    for _, samples in cut:
         with Timing() as timing:
             inputs = chunks.spectrograms(samples, info)
         spent["spectrograms"] += timing.cpu
         with Timing() as timing:
-            out = runtime(inputs)
+            outputs.append(runtime(inputs))
         spent["network"] += timing.cpu
-        voiced = out["voicing"] > info.voicing_threshold
-        found = world.VocoderFeatures(out["envelope"], out["aperiodicity"], out["f0"], voiced)
-        voices.append(found[chunk.keep])
+    # What is made of the outputs: the same again, with the answers at hand.
+    answers = iter(outputs)
+    known = types.SimpleNamespace(info=info, run_audio=lambda _: next(answers))
+    with Timing() as timing:
+        voices = list(analysis.features(known, [audio], analysis.Wishes()))
+    spent["voicing and silence"] = timing.cpu
     with Timing() as timing:
         for voice in voices:
             world.decode(voice, step=synthesis.SPECTRUM_STEP)
