@@ -34,7 +34,7 @@ _SURE = 1e-4
 # away what the network gives is quieter by so many dB for each unit of the log-odds that nobody
 # sings, and silent below the last: under loud music much of what is sung is in doubt.
 _CONSONANT_FRAMES = 40
-_DB_PER_DOUBT = 10.0
+_DB_PER_DOUBT = 6.0
 _NOBODY = -4.0
 # Changes of that gain take a tenth of a second.
 _FADE_FRAMES = 10
