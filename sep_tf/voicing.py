@@ -21,18 +21,18 @@ _BIAS, _OWN, _PER_DB = 1.2, 0.9, 0.2
 _LOWEST_DB, _HIGHEST_DB = -12.0, 10.0
 # Relative level, and the mixture's, are means over so many frames on both sides (0.3 s).
 _MEAN_FRAMES = 60
-# What has been sung is forgotten over so many frames (a minute).
+# What has been sung fades by e in so many frames (a minute).
 _MEMORY_FRAMES = 12_000
 # So much below its level while something was sung a song may fall before its voice may, too.
 _FALL_DB = 4.0
-# Before anything is sung: 10 s of a voice 11 dB below the mixture.
+# Beside it always stands a prior: 10 s of a voice 11 dB below the mixture.
 _PRIOR_FRAMES, _PRIOR_DB = 2_000, -11.0
 # Keeps probabilities of 0 and 1 finite.
 _SURE = 1e-4
 
-# Frames that a consonant or breath may lie from the nearest frame that is sung (200 ms). Farther
-# away what the network gives is quieter by so many dB for each unit of the log-odds that nobody
-# sings, and silent below the last: under loud music much of what is sung is in doubt.
+# Frames that a consonant or breath may lie from what is sung (200 ms). The surest frame within
+# these counts: the envelope is quieter by so many dB for each unit that its log-odds of voicing are
+# below even, and silent from _NOBODY down. Under loud music much of what is sung is in doubt.
 _CONSONANT_FRAMES = 40
 _DB_PER_DOUBT = 6.0
 _NOBODY = -4.0
@@ -43,8 +43,10 @@ _SILENCE_DB = -80.0
 
 # Frames by which decisions are late: one second.
 DELAY_FRAMES = 200
+# Frames on both sides that a decision depends on: mean levels of mixture and voice, then consonants
+# and the fade.
 _REACH = 2 * _MEAN_FRAMES + _CONSONANT_FRAMES + _FADE_FRAMES
-# Frames ahead that count as sung so far.
+# What is left of the delay also counts as sung so far.
 _AHEAD = DELAY_FRAMES - _REACH
 
 
@@ -83,14 +85,16 @@ class Decider:
         """Takes the next frames.
 
         Args:
-          probability: of voicing, [T]; 0 where it is no number.
+          probability: of voicing, [T]; taken as 0 where it or the envelope is not finite, and where
+            the mixture is silent.
           envelope: coded, [T, 60].
           mixture_db: level of the mixture, dBFS [T].
 
         Returns:
           The decision on the next frames, as many as are known now.
         """
-        probability = np.nan_to_num(np.asarray(probability, np.float64))
+        able = np.isfinite(envelope).all(axis=1) & (mixture_db > _SILENCE_DB)
+        probability = np.where(able, np.nan_to_num(np.asarray(probability, np.float64)), 0.0)
         voice_db = envelope_level_db(envelope)
         sums = self._running(probability, voice_db, mixture_db)
         rows = np.column_stack([_log_odds(probability), voice_db, mixture_db, sums])
@@ -133,7 +137,7 @@ class Decider:
         return found
 
     def _odds(self) -> np.ndarray:
-        """Log-odds of voicing of every row, those within _REACH of the ends for want of better."""
+        """Log-odds of voicing of every row; those of pending rows are not final."""
         own, voice_db, mixture_db = self._rows[:, :3].T
         if not self._relative:
             return own

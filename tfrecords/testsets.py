@@ -272,12 +272,12 @@ def _with_rests(
         while length < whole:
             waiting = waiting or [others[n] for n in rng.permutation(len(others))]
             voice, _ = audio_io.read(waiting.pop(0).vocals, AUDIO.sample_rate)
+            # All are as loud as each other, within 2 dB or so.
+            voice *= songs.level_gain(voice) * np.float32(10.0 ** (rng.normal(0.0, 2.0) / 20.0))
             start = int(rng.integers(max(len(voice) - longest, 0) + 1))
             verse = voice[start : start + longest]
             rest = round(rng.uniform(*_RESTS_SECONDS[rng.integers(2)]) * AUDIO.sample_rate)
-            # Verses are as loud as each other, within 2 dB or so.
-            gain = songs.level_gain(verse) * 10.0 ** (rng.normal(0.0, 2.0) / 20.0)
-            parts += [np.zeros(rest, np.float32), verse * np.float32(gain)]
+            parts += [np.zeros(rest, np.float32), verse]
             length += rest + len(verse)
         return np.concatenate(parts)[:whole]
 
