@@ -28,5 +28,6 @@ def on_page_markdown(markdown, page, **_):
         for prefix in ("../", ""):
             markdown = markdown.replace(f"]({prefix}{where}", f"]({name}")
     if page.file.src_uri in PAGES:
-        markdown = markdown.replace("](docs/", "](")
+        for prefix in ("../", ""):
+            markdown = markdown.replace(f"]({prefix}docs/", "](")
     return markdown
