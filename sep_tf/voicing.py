@@ -169,6 +169,7 @@ def envelope_level_db(envelope: np.ndarray) -> np.ndarray:
     n_frames = len(envelope)
     bands = np.zeros((n_frames, AUDIO.aperiodicity_size))
     unvoiced = world.VocoderFeatures(envelope, bands, np.zeros(n_frames), np.zeros(n_frames, bool))
+    # Coded envelopes are smooth: every 16th frequency tells their mean.
     return _db(world.decode(unvoiced, step=16)[1].mean(axis=1))
 
 

@@ -29,9 +29,7 @@ def test_the_transform_comes_back():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "name", ["open-unmix", "spleeter", pytest.param("htdemucs", marks=pytest.mark.slow)]
-)
+@pytest.mark.parametrize("name", peers.PEERS)
 def test_a_song_goes_through(name, tmp_path):
     rng = np.random.default_rng(0)
     soundfile.write(tmp_path / "song.wav", 0.1 * rng.normal(size=(44_100, 2)), 44_100)

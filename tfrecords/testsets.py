@@ -156,11 +156,15 @@ def draw(rows: list[manifest.Row], split: str, count: int, seed: int) -> list[ma
     return drawn
 
 
+def _voice_of(row: manifest.Row) -> np.ndarray:
+    return audio_io.read(row.vocals, AUDIO.sample_rate)[0]
+
+
 def _conditions(
     folder: Path,
     voices: list[manifest.Row],
     make: Callable[[np.ndarray, str], dict[str, np.ndarray | None]],
-    read: Callable[[manifest.Row], np.ndarray] | None = None,
+    read: Callable[[manifest.Row], np.ndarray] = _voice_of,
 ) -> Iterator[dict[str, object]]:
     """Writes each voice and what is added to it in each condition; yields a row for each.
 
@@ -175,7 +179,7 @@ def _conditions(
         return name
 
     for number, row in enumerate(voices):
-        voice = read(row) if read else audio_io.read(row.vocals, AUDIO.sample_rate)[0]
+        voice = read(row)
         voice *= np.float32(songs.level_gain(voice))
         made = make(voice, row.song_id)
         # What is loud together gets one gain: a file clamps beyond full scale.
@@ -194,12 +198,21 @@ def _conditions(
 
 
 def _under(
-    voice: np.ndarray, music: list[manifest.Row], snr_db: float, rng: np.random.Generator
+    voice: np.ndarray,
+    music: list[manifest.Row],
+    snr_db: float,
+    rng: np.random.Generator,
+    again: bool = False,
 ) -> np.ndarray:
-    """A passage of music for the voice, at its level and as long: float32 [samples]."""
+    """A passage of music for the voice, at its level and as long: float32 [samples].
+
+    Music that ends before the voice is followed by silence, or begins `again`.
+    """
     found = mixtures.accompany(voice, music, snr_db, rng)
-    # Music may end before the voice.
-    return np.pad(found.audio * np.float32(found.gain), (0, len(voice) - len(found.audio)))
+    played = found.audio * np.float32(found.gain)
+    if again:
+        return np.resize(played, len(voice))
+    return np.pad(played, (0, len(voice) - len(played)))
 
 
 def _produced(
@@ -234,7 +247,7 @@ def _with_backing_voice(
     def make(voice: np.ndarray, name: str) -> dict[str, np.ndarray | None]:
         backing = _under(voice, music, snr_db, rng)
         others = [row for row in voices if row.singer != singers[name]]
-        other, _ = audio_io.read(others[rng.integers(len(others))].vocals, AUDIO.sample_rate)
+        other = _voice_of(others[rng.integers(len(others))])
         rise_db = songs.active_level_db(voice) + _BACKING_VOICE_DB - songs.active_level_db(other)
         # Again from its start where it is shorter.
         second = np.resize(other, len(voice)) * np.float32(10.0 ** (rise_db / 20.0))
@@ -250,8 +263,7 @@ def _played_on(
     music = mixtures.music_of(rows, split)
 
     def make(voice: np.ndarray, _: str) -> dict[str, np.ndarray | None]:
-        found = mixtures.accompany(voice, music, snr_db, rng)
-        return {"rests": np.resize(found.audio, len(voice)) * np.float32(found.gain)}
+        return {"rests": _under(voice, music, snr_db, rng, again=True)}
 
     return make
 
@@ -271,7 +283,7 @@ def _with_rests(
         longest, whole = (round(s * AUDIO.sample_rate) for s in (_VERSE_SECONDS, _SONG_SECONDS))
         while length < whole:
             waiting = waiting or [others[n] for n in rng.permutation(len(others))]
-            voice, _ = audio_io.read(waiting.pop(0).vocals, AUDIO.sample_rate)
+            voice = _voice_of(waiting.pop(0))
             # All are as loud as each other, within 2 dB or so.
             voice *= songs.level_gain(voice) * np.float32(10.0 ** (rng.normal(0.0, 2.0) / 20.0))
             start = int(rng.integers(max(len(voice) - longest, 0) + 1))
