@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from sep_tf import framing
+from sep_tf import framing, vocoder_colour
 from sep_tf.config import AudioConfig
 
 with warnings.catch_warnings():
@@ -334,7 +334,10 @@ def _render(features: VocoderFeatures, to_the_end: bool, config: AudioConfig) ->
     # At the power floor throughout there is nothing to hear; WORLD would add faint noise.
     if envelope.max() <= 2.0 * config.power_floor and not f0.any():
         return np.zeros(len(features) * config.hop_length, np.float32)
-    f0 = _resting(f0, envelope.max(axis=1) > 2.0 * config.power_floor, config)
+    audible = envelope.max(axis=1) > 2.0 * config.power_floor
+    colour = vocoder_colour.gain(envelope.shape[1], config)
+    np.multiply(envelope, colour, out=envelope, where=(f0 > 0)[:, np.newaxis])
+    f0 = _resting(f0, audible, config)
     held = _POST_ROLL if to_the_end else 0
     audio = pyworld.synthesize(
         np.pad(f0, (0, held), "edge"),

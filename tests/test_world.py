@@ -8,7 +8,7 @@ import pyworld
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sep_tf import synthesis, world
+from sep_tf import synthesis, vocoder_colour, world
 from sep_tf.world import VocoderFeatures
 
 RATE, HOP = 32_000, 160
@@ -265,8 +265,9 @@ def stream(features: VocoderFeatures, sizes: list[int]) -> np.ndarray:
 
 
 def in_one_call(features: VocoderFeatures) -> np.ndarray:
-    parameters = world.decode(features, step=synthesis.SPECTRUM_STEP)
-    return pyworld.synthesize(*parameters, RATE, 5.0)[: len(features) * HOP]
+    f0, envelope, aperiodicity = world.decode(features, step=synthesis.SPECTRUM_STEP)
+    envelope[f0 > 0] *= vocoder_colour.gain(envelope.shape[1], world.AUDIO)
+    return pyworld.synthesize(f0, envelope, aperiodicity, RATE, 5.0)[: len(features) * HOP]
 
 
 def assert_same_sound(found: np.ndarray, expected: np.ndarray, level: float, shape: float) -> None:

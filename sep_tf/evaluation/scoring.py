@@ -25,7 +25,7 @@ from sep_tf.jobs import Stopped
 from sep_tf.metrics import Analysis
 
 # Changed whenever a figure would change for the same audio.
-VERSION = "evaluation-4"
+VERSION = "evaluation-5"
 AUDIO_SUFFIX = ".flac"
 # What numpy says of a file of arrays that is cut short or something else.
 _DAMAGED = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile)
