@@ -326,6 +326,8 @@ class TrainConfig(_Config):
     validation_split: str = ""
     # Weight of the second content term in stage sdn; 0 leaves it out, as the paper does.
     content_weight: float = 0.0
+    # Whether stage sin goes on training the mixture encoder, which the paper leaves as distilled.
+    tune_encoder: bool = False
 
 
 @dataclasses.dataclass(frozen=True)

@@ -97,6 +97,12 @@ flags.DEFINE_float(
     lower_bound=0,
     flag_values=FLAGS,
 )
+flags.DEFINE_bool(
+    "tune_encoder",
+    None,
+    "Stage sin trains the mixture encoder, too; its batch statistics stay.",
+    flag_values=FLAGS,
+)
 for _name, _help in (
     ("freq_mask", "Widest mask over frequencies of the mixture's spectrograms, Hz; 0 for none."),
     ("time_mask", "Longest mask over time of the mixture's spectrograms, seconds; 0 for none."),
@@ -122,7 +128,7 @@ _OF_MIXTURES = ("freq_mask", "time_mask", "fade")
 _OVERRIDES = (
     "batch_size", "phrase_frames", "steps", "validate_every", "validation_batches", "patience",
     "seed", "learning_rate", "preset", "precision", "feature_loss", "content_weight",
-    "clip_norm", "schedule", "augmentation", "validation_split",
+    "clip_norm", "schedule", "augmentation", "validation_split", "tune_encoder",
 )  # fmt: skip
 
 
@@ -186,6 +192,8 @@ def _check_flags(chosen: tuple[str, ...]) -> None:
         raise cli.UsageError(f"--phrase_frames={FLAGS.phrase_frames} is no multiple of {unit}")
     if FLAGS.content_weight and FLAGS.stage not in ("sdn", "all"):
         raise cli.UsageError(f"--content_weight is for stage sdn, not {FLAGS.stage}")
+    if FLAGS.tune_encoder and FLAGS.stage not in ("sin", "all"):
+        raise cli.UsageError(f"--tune_encoder is for stage sin, not {FLAGS.stage}")
     if FLAGS.stage not in (*_FEATURE_LOSS_STAGES.get(FLAGS.feature_loss, ORDER), "all"):
         *others, last = _FEATURE_LOSS_STAGES[FLAGS.feature_loss]
         raise cli.UsageError(
@@ -229,8 +237,9 @@ def _train(name: str, strategy, stop, say) -> float:
         index.singers, np.array(statistics.mean), np.array(statistics.std), index.songs
     )
     overrides = {flag: getattr(FLAGS, flag) for flag in _OVERRIDES}
-    if name != "sdn":
-        overrides["content_weight"] = None
+    for flag, stage_name in (("content_weight", "sdn"), ("tune_encoder", "sin")):
+        if name != stage_name:
+            overrides[flag] = None
     config = stages.train_config(name, **overrides)
     sizes = model_config(config.preset)
     model_dir = Path(FLAGS.model_dir)

@@ -99,6 +99,10 @@ def test_command_line_errors(corpus, tmp_path, capsys):
         ),
         (flags(corpus, tmp_path, content_weight=0.5), "--content_weight is for stage sdn"),
         (
+            [*flags(corpus, tmp_path, stage="sdn"), "--tune_encoder"],
+            "--tune_encoder is for stage sin, not sdn",
+        ),
+        (
             flags(corpus, tmp_path, feature_loss="distortion"),
             "--feature_loss=distortion is for stages sdn and sin, not autovc",
         ),

@@ -48,6 +48,20 @@ def assert_equal(before: list[np.ndarray], after: list[np.ndarray]) -> None:
         np.testing.assert_array_equal(a, b)
 
 
+def test_sin_can_go_on_training_its_encoder(run):
+    stage = _stage("sin", run.model_dir, tune_encoder=True)
+    assert "encoder trained on, from " in stage.summary
+    encoder = stage.model.encoder
+    statistics = harness.weights(encoder)
+    with tf.GradientTape() as tape:
+        loss = stage.losses(harness.batch(0), training=True)["loss"]
+    assert len(encoder.trainable_variables) > 5
+    for gradient in tape.gradient(loss, [v.value for v in encoder.trainable_variables]):
+        assert np.abs(gradient).max() > 0
+    # The decoder learns in training mode, the encoder's batch statistics stay.
+    assert_equal(statistics, harness.weights(encoder))
+
+
 def test_stages_start_from_the_best_weights_of_those_before(run):
     teacher = models.build("autovc", PRESETS["tiny"], singers=len(harness.SINGERS))
     teacher.load_weights(stages.weights_path(run.model_dir, "autovc"))
@@ -78,7 +92,7 @@ def test_singers_nobody_trains_have_no_one_hot(run):
 
 def test_the_teacher_can_hear_what_sdn_sings(run):
     """The authors' second content term: weighed, curved, and the teacher stays as it is."""
-    plain, heard = (_sdn(run.model_dir, weight) for weight in (0.0, 0.5))
+    plain, heard = (_stage("sdn", run.model_dir, content_weight=weight) for weight in (0.0, 0.5))
     heard.model.set_weights(plain.model.get_weights())
     batch = harness.batch(0)
     values, without = (stage.losses(batch, training=False) for stage in (heard, plain))
@@ -111,10 +125,10 @@ def test_the_teacher_that_hears_sdn_stays_bit_identical(run, tmp_path):
     assert_equal(before, harness.weights(teacher))
 
 
-def _sdn(model_dir, content_weight: float) -> stages.Stage:
-    config = stages.train_config("sdn", preset="tiny", content_weight=content_weight)
+def _stage(name: str, model_dir, **settings) -> stages.Stage:
+    config = stages.train_config(name, preset="tiny", **settings)
     info = stages.DataInfo(harness.SINGERS, np.zeros(64), np.ones(64))
-    return stages.STAGES["sdn"](PRESETS["tiny"], info, model_dir, config)
+    return stages.STAGES[name](PRESETS["tiny"], info, model_dir, config)
 
 
 # The settings of the `run` fixture.

@@ -80,7 +80,8 @@ class Stage:
     augment = AugmentConfig()
     # Validation mixtures stay as they are recorded: figures compare from run to run.
     validation_augment = AugmentConfig()
-    # The part of the model that an earlier stage of the same name has trained, left as it is.
+    # The part of the model that an earlier stage of the same name has trained, left as it is but
+    # with `tune_encoder`.
     frozen: str = ""
     # Whether the network has a one-hot of singers.
     has_singers = False
@@ -139,7 +140,7 @@ class Stage:
     def _freeze(self, part: Any, path: Path) -> None:
         if path.is_file():
             restore(part, path)
-        part.trainable = False
+        part.trainable = self.config.tune_encoder
 
     def _summary(self, model_dir: Path, init_from: Path | None) -> str:
         count = sum(math.prod(variable.shape) for variable in self.model.trainable_variables)
@@ -148,7 +149,9 @@ class Stage:
             parts[0] += f", from {init_from}"
         for name in self.earlier:
             path = weights_path(model_dir, name)
-            parts.append(f"{name} frozen, from {path if path.is_file() else init_from}")
+            tuned = name == self.frozen and self.config.tune_encoder
+            kept = "trained on" if tuned else "frozen"
+            parts.append(f"{name} {kept}, from {path if path.is_file() else init_from}")
         return "; ".join(parts)
 
     @property

@@ -185,7 +185,7 @@ class SDNStage(DecoderStage):
 
 
 class SINStage(DecoderStage):
-    """The singer independent decoder on the frozen mixture encoder: eq. 8, and its voicing."""
+    """The singer independent decoder on the mixture encoder: eq. 8, and its voicing."""
 
     name = "sin"
     requires = ("encoder",)
@@ -223,7 +223,7 @@ class SINStage(DecoderStage):
         return {name: ops.stop_gradient(value) for name, value in found.items()}
 
     def losses(self, batch, training):
-        code = ops.stop_gradient(self.model.encoder(batch["magnitude"], training=False))
+        code = self.model.encoder(batch["magnitude"], training=False)
         before, after, voicing = self.model.decode(
             code, batch["magnitude"], self.pitched(batch), training=training
         )
