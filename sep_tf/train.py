@@ -117,7 +117,7 @@ flags.DEFINE_string(
     None,
     "Weights to start from, fine-tuning: a bundled model (sin-lite), an exported .weights.h5 or "
     "the same stage's. In sdn and sin the frozen encoder is that of stage encoder in --model_dir, "
-    "or, where there is none, the one of these weights.",
+    "or, where there is none or with --tune_encoder, the one of these weights.",
     flag_values=FLAGS,
 )
 # What else would be without effect, and not be noticed; plain is for all stages.

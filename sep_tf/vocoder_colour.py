@@ -1,7 +1,7 @@
 """The colour that WORLD's round trip gives to a voice, taken out again before it sings.
 
-A voice that was analysed (harvest, CheapTrick, 60 coded values) and sung came back with 0.5 to 1 dB
-more below 3 kHz, 0.3 dB less above 6 kHz, and with sound near 16 kHz, where recordings end and
+A voice that was analysed (harvest, CheapTrick, 60 coded values) and sung came back with 0.5 to 1.3
+dB more below 3 kHz, 0.3 dB less above 6 kHz, and with sound near 16 kHz, where recordings end and
 CheapTrick smears over the edge. docs/experiments.md, "What WORLD adds to a voice".
 """
 

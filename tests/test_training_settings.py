@@ -222,6 +222,15 @@ def test_the_frozen_encoder_stays_that_of_the_folder(run, copied, name):
     )
     for a, b in pairs:
         np.testing.assert_array_equal(a, b)
+    if name == "sin":  # one that goes on learning stays with its decoder
+        given = stages.weights_path(run.model_dir, "sin")
+        tuned = make_stage("sin", copied, given, tune_encoder=True)
+        assert f"encoder trained on, from {given}" in tuned.summary
+        pairs = zip(
+            harness.weights(tuned.model.encoder), harness.weights(expected.encoder), strict=True
+        )
+        for a, b in pairs:
+            np.testing.assert_array_equal(a, b)
 
 
 def test_weights_to_start_from_that_are_another_network_s(run, tmp_path):
@@ -322,9 +331,9 @@ def test_what_init_from_names_is_there(corpus, tmp_path, capsys):
 
 
 def make_stage(
-    name: str, model_dir: pathlib.Path, init_from=None, singers=harness.SINGERS
+    name: str, model_dir: pathlib.Path, init_from=None, singers=harness.SINGERS, **values
 ) -> stages.Stage:
-    config = stages.train_config(name, preset="tiny")
+    config = stages.train_config(name, preset="tiny", **values)
     info = stages.DataInfo(singers, np.zeros(64), np.ones(64))
     return stages.STAGES[name](PRESETS["tiny"], info, model_dir, config, init_from)
 

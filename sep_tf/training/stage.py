@@ -104,12 +104,12 @@ class Stage:
           model_dir: where the weights of earlier stages are.
           config: settings of the stage; None for its defaults.
           init_from: weights of the same stage to start from, or of a system that has its network;
-            what is frozen still comes from `model_dir`, where it is there.
+            what is frozen, and not tuned, still comes from `model_dir`, where it is there.
 
         Raises:
           ModelError: the weights of an earlier stage are missing, or another network's.
         """
-        # Stages whose networks it uses, frozen.
+        # Stages whose networks it uses.
         self.earlier = list(self.needed(model_config))
         for needed in self.earlier:
             if init_from is None or needed != self.frozen:
@@ -127,7 +127,7 @@ class Stage:
                 check_singers(info, init_from)
         self.weigh()
         if self.frozen:
-            self._freeze(getattr(self.model, self.frozen), weights_path(model_dir, self.frozen))
+            self._freeze(getattr(self.model, self.frozen), model_dir, init_from)
         # What is trained and what frozen, and where the weights come from, in one line.
         self.summary = self._summary(model_dir, init_from)
 
@@ -137,10 +137,18 @@ class Stage:
         del model_config
         return cls.requires
 
-    def _freeze(self, part: Any, path: Path) -> None:
-        if path.is_file():
-            restore(part, path)
+    def _freeze(self, part: Any, model_dir: Path, init_from: Path | None) -> None:
+        source = self._source(self.frozen, model_dir, init_from)
+        if source != init_from:
+            restore(part, source)
         part.trainable = self.config.tune_encoder
+
+    def _source(self, earlier: str, model_dir: Path, init_from: Path | None) -> Path | None:
+        """Where the weights of an earlier stage's network come from."""
+        path = weights_path(model_dir, earlier)
+        # What goes on learning stays with the decoder it has learned with.
+        tuned = earlier == self.frozen and self.config.tune_encoder
+        return init_from if init_from and (tuned or not path.is_file()) else path
 
     def _summary(self, model_dir: Path, init_from: Path | None) -> str:
         count = sum(math.prod(variable.shape) for variable in self.model.trainable_variables)
@@ -148,10 +156,9 @@ class Stage:
         if init_from:
             parts[0] += f", from {init_from}"
         for name in self.earlier:
-            path = weights_path(model_dir, name)
             tuned = name == self.frozen and self.config.tune_encoder
             kept = "trained on" if tuned else "frozen"
-            parts.append(f"{name} {kept}, from {path if path.is_file() else init_from}")
+            parts.append(f"{name} {kept}, from {self._source(name, model_dir, init_from)}")
         return "; ".join(parts)
 
     @property
