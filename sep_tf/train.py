@@ -122,6 +122,7 @@ flags.DEFINE_string(
 )
 # What else would be without effect, and not be noticed; plain is for all stages.
 _FEATURE_LOSS_STAGES = {"distortion": ("sdn", "sin"), "squared": ("autovc", "sdn", "sin")}
+_OF_ONE_STAGE = {"content_weight": "sdn", "tune_encoder": "sin"}
 # A new singer has no one-hot in these.
 _KNOWN_SINGERS = ("autovc", "encoder", "sdn")
 _OF_MIXTURES = ("freq_mask", "time_mask", "fade")
@@ -190,10 +191,9 @@ def _check_flags(chosen: tuple[str, ...]) -> None:
     unit = max(16, 2**levels)
     if (FLAGS.phrase_frames or unit) % unit:
         raise cli.UsageError(f"--phrase_frames={FLAGS.phrase_frames} is no multiple of {unit}")
-    if FLAGS.content_weight and FLAGS.stage not in ("sdn", "all"):
-        raise cli.UsageError(f"--content_weight is for stage sdn, not {FLAGS.stage}")
-    if FLAGS.tune_encoder and FLAGS.stage not in ("sin", "all"):
-        raise cli.UsageError(f"--tune_encoder is for stage sin, not {FLAGS.stage}")
+    for flag, stage in _OF_ONE_STAGE.items():
+        if getattr(FLAGS, flag) and FLAGS.stage not in (stage, "all"):
+            raise cli.UsageError(f"--{flag} is for stage {stage}, not {FLAGS.stage}")
     if FLAGS.stage not in (*_FEATURE_LOSS_STAGES.get(FLAGS.feature_loss, ORDER), "all"):
         *others, last = _FEATURE_LOSS_STAGES[FLAGS.feature_loss]
         raise cli.UsageError(
@@ -237,9 +237,7 @@ def _train(name: str, strategy, stop, say) -> float:
         index.singers, np.array(statistics.mean), np.array(statistics.std), index.songs
     )
     overrides = {flag: getattr(FLAGS, flag) for flag in _OVERRIDES}
-    for flag, stage_name in (("content_weight", "sdn"), ("tune_encoder", "sin")):
-        if name != stage_name:
-            overrides[flag] = None
+    overrides |= {flag: None for flag, only in _OF_ONE_STAGE.items() if name != only}
     config = stages.train_config(name, **overrides)
     sizes = model_config(config.preset)
     model_dir = Path(FLAGS.model_dir)

@@ -220,6 +220,16 @@ def make_trainer(
     return loop.Trainer(stage, config, PRESETS[preset], data, model_dir, strategy, stop)
 
 
+def make_stage(name: str, model_dir: pathlib.Path, init_from=None, singers=SINGERS, **settings):
+    """The stage in preset tiny, as it begins."""
+    from sep_tf.config import PRESETS
+    from sep_tf.training import stages
+
+    config = stages.train_config(name, preset="tiny", **settings)
+    info = stages.DataInfo(singers, np.zeros(64), np.ones(64))
+    return stages.STAGES[name](PRESETS["tiny"], info, model_dir, config, init_from)
+
+
 def weights(model) -> list[np.ndarray]:
     """Copies of all variables, batch statistics included."""
     return [np.array(variable) for variable in model.variables]

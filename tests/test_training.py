@@ -49,7 +49,7 @@ def assert_equal(before: list[np.ndarray], after: list[np.ndarray]) -> None:
 
 
 def test_sin_can_go_on_training_its_encoder(run):
-    stage = _stage("sin", run.model_dir, tune_encoder=True)
+    stage = harness.make_stage("sin", run.model_dir, tune_encoder=True)
     assert "encoder trained on, from " in stage.summary
     encoder = stage.model.encoder
     statistics = harness.weights(encoder)
@@ -92,7 +92,9 @@ def test_singers_nobody_trains_have_no_one_hot(run):
 
 def test_the_teacher_can_hear_what_sdn_sings(run):
     """The authors' second content term: weighed, curved, and the teacher stays as it is."""
-    plain, heard = (_stage("sdn", run.model_dir, content_weight=weight) for weight in (0.0, 0.5))
+    plain, heard = (
+        harness.make_stage("sdn", run.model_dir, content_weight=weight) for weight in (0.0, 0.5)
+    )
     heard.model.set_weights(plain.model.get_weights())
     batch = harness.batch(0)
     values, without = (stage.losses(batch, training=False) for stage in (heard, plain))
@@ -123,12 +125,6 @@ def test_the_teacher_that_hears_sdn_stays_bit_identical(run, tmp_path):
     before = harness.weights(teacher)
     trainer.run()
     assert_equal(before, harness.weights(teacher))
-
-
-def _stage(name: str, model_dir, **settings) -> stages.Stage:
-    config = stages.train_config(name, preset="tiny", **settings)
-    info = stages.DataInfo(harness.SINGERS, np.zeros(64), np.ones(64))
-    return stages.STAGES[name](PRESETS["tiny"], info, model_dir, config)
 
 
 # The settings of the `run` fixture.

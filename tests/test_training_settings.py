@@ -199,38 +199,50 @@ def test_weights_to_start_from(run, tmp_path, name):
     given = stages.weights_path(run.model_dir, name)
     if name == "sin":  # F0 is no part of SIN's weights
         shutil.copytree(run.model_dir / "f0", tmp_path / "f0")
-    stage = make_stage(name, tmp_path, given)
+    stage = harness.make_stage(name, tmp_path, given)
     assert not stage.model.encoder.trainable_variables
     assert f"encoder frozen, from {given}" in stage.summary
-    same = make_stage(name, run.model_dir, given).model
+    same = harness.make_stage(name, run.model_dir, given).model
     for a, b in zip(harness.weights(stage.model), harness.weights(same), strict=True):
         np.testing.assert_array_equal(a, b)
 
 
 @pytest.mark.parametrize("name", ["sdn", "sin"])
 def test_the_frozen_encoder_stays_that_of_the_folder(run, copied, name):
-    other = make_stage("encoder", copied).model
-    harness.randomise(other, 5)
-    other.save_weights(stages.weights_path(copied, "encoder"))
-    stage = make_stage(name, copied, stages.weights_path(run.model_dir, name))
+    other = _other_encoder(copied)
+    stage = harness.make_stage(name, copied, stages.weights_path(run.model_dir, name))
     assert f"encoder frozen, from {stages.weights_path(copied, 'encoder')}" in stage.summary
     for a, b in zip(harness.weights(stage.model.encoder), harness.weights(other), strict=True):
         np.testing.assert_array_equal(a, b)
-    expected = make_stage(name, run.model_dir, stages.weights_path(run.model_dir, name)).model
+    expected = harness.make_stage(
+        name, run.model_dir, stages.weights_path(run.model_dir, name)
+    ).model
     pairs = zip(
         harness.weights(stage.model.decoder), harness.weights(expected.decoder), strict=True
     )
     for a, b in pairs:
         np.testing.assert_array_equal(a, b)
-    if name == "sin":  # one that goes on learning stays with its decoder
-        given = stages.weights_path(run.model_dir, "sin")
-        tuned = make_stage("sin", copied, given, tune_encoder=True)
-        assert f"encoder trained on, from {given}" in tuned.summary
-        pairs = zip(
-            harness.weights(tuned.model.encoder), harness.weights(expected.encoder), strict=True
-        )
-        for a, b in pairs:
-            np.testing.assert_array_equal(a, b)
+
+
+def test_an_encoder_that_goes_on_learning_stays_with_its_decoder(run, copied):
+    _other_encoder(copied)
+    given = stages.weights_path(run.model_dir, "sin")
+    tuned = harness.make_stage("sin", copied, given, tune_encoder=True)
+    assert f"encoder trained on, from {given}" in tuned.summary
+    expected = harness.make_stage("sin", run.model_dir, given).model
+    pairs = zip(
+        harness.weights(tuned.model.encoder), harness.weights(expected.encoder), strict=True
+    )
+    for a, b in pairs:
+        np.testing.assert_array_equal(a, b)
+
+
+def _other_encoder(folder: pathlib.Path):
+    """Another encoder than the one that SIN and SDN were trained with, as the folder's own."""
+    other = harness.make_stage("encoder", folder).model
+    harness.randomise(other, 5)
+    other.save_weights(stages.weights_path(folder, "encoder"))
+    return other
 
 
 def test_weights_to_start_from_that_are_another_network_s(run, tmp_path):
@@ -240,7 +252,7 @@ def test_weights_to_start_from_that_are_another_network_s(run, tmp_path):
     for given, made in ((path, ""), (encoder, r" \(stage encoder, preset tiny, 2 singers\)")):
         words = rf"{given} was trained with another preset .*{made}, is of another stage or damaged"
         with pytest.raises(ModelError, match=words):
-            make_stage("ss", tmp_path, given)
+            harness.make_stage("ss", tmp_path, given)
 
 
 # What is said
@@ -251,7 +263,7 @@ def test_weights_to_start_from_that_are_another_network_s(run, tmp_path):
     [("autovc", []), ("encoder", ["autovc"]), ("sdn", ["encoder"]), ("sin", ["encoder", "f0"])],
 )
 def test_a_stage_says_what_it_trains_and_what_is_frozen(run, name, earlier):
-    stage = make_stage(name, run.model_dir)
+    stage = harness.make_stage(name, run.model_dir)
     count = sum(np.size(value) for value in stage.model.trainable_variables)
     expected = [f"{name}: trains {count:,} parameters"]
     expected += [
@@ -261,9 +273,7 @@ def test_a_stage_says_what_it_trains_and_what_is_frozen(run, name, earlier):
 
 
 def test_the_teacher_that_hears_sdn_is_named(run):
-    config = stages.train_config("sdn", preset="tiny", content_weight=0.5)
-    info = stages.DataInfo(harness.SINGERS, np.zeros(64), np.ones(64))
-    stage = stages.SDNStage(PRESETS["tiny"], info, run.model_dir, config)
+    stage = harness.make_stage("sdn", run.model_dir, content_weight=0.5)
     assert "; autovc frozen, from " in stage.summary
 
 
@@ -295,30 +305,30 @@ def test_a_stage_starts_from_its_network_in_a_system(run, exported, name, system
     singers = len(harness.SINGERS) if name in ("autovc", "sdn") else 0
     expected = models.build(name, PRESETS["tiny"], singers)
     stages.restore(expected, stages.weights_path(run.model_dir, name))
-    model = make_stage(name, run.model_dir, exported[system]).model
+    model = harness.make_stage(name, run.model_dir, exported[system]).model
     for found, value in zip(harness.weights(model), harness.weights(expected), strict=True):
         np.testing.assert_array_equal(found, value)
 
 
 def test_the_frozen_encoder_comes_with_sin_but_not_f0(run, exported, tmp_path):
     with pytest.raises(ModelError, match="stage f0: run `sep-tf train --stage=f0`"):
-        make_stage("sin", tmp_path, exported["sin"])
+        harness.make_stage("sin", tmp_path, exported["sin"])
     (tmp_path / "f0").symlink_to(run.model_dir / "f0")
-    stage = make_stage("sin", tmp_path, exported["sin"])
+    stage = harness.make_stage("sin", tmp_path, exported["sin"])
     assert not stage.model.encoder.trainable
     assert f"encoder frozen, from {exported['sin']}" in stage.summary
 
 
 def test_systems_that_do_not_fit(run, exported):
     with pytest.raises(ModelError, match="a model of ss, has no network of stage f0"):
-        make_stage("f0", run.model_dir, exported["ss"])
+        harness.make_stage("f0", run.model_dir, exported["ss"])
     with pytest.raises(ModelError, match="has no network of stage encoder"):
-        make_stage("encoder", run.model_dir, exported["autovc"])
+        harness.make_stage("encoder", run.model_dir, exported["autovc"])
     others = ("zoe", *harness.SINGERS[1:])
     with pytest.raises(ModelError, match=f"other singers .*{harness.SINGERS[0]} is not among"):
-        make_stage("sdn", run.model_dir, exported["sdn"], others)
+        harness.make_stage("sdn", run.model_dir, exported["sdn"], others)
     with pytest.raises(ModelError, match=r"another preset \(lite\)"):
-        make_stage("f0", run.model_dir, runtimes.find("sin-lite", "keras")[1])
+        harness.make_stage("f0", run.model_dir, runtimes.find("sin-lite", "keras")[1])
 
 
 def test_what_init_from_names_is_there(corpus, tmp_path, capsys):
@@ -328,14 +338,6 @@ def test_what_init_from_names_is_there(corpus, tmp_path, capsys):
     line = harness.one_line_error(train.run, [*argv, "--init_from=no/f0.weights.h5"], capsys)
     assert "no/f0.weights.h5 does not exist" in line
     assert list(tmp_path.iterdir()) == []
-
-
-def make_stage(
-    name: str, model_dir: pathlib.Path, init_from=None, singers=harness.SINGERS, **values
-) -> stages.Stage:
-    config = stages.train_config(name, preset="tiny", **values)
-    info = stages.DataInfo(singers, np.zeros(64), np.ones(64))
-    return stages.STAGES[name](PRESETS["tiny"], info, model_dir, config, init_from)
 
 
 @pytest.mark.parametrize("name", ["encoder", "sdn"])

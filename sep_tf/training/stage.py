@@ -141,14 +141,17 @@ class Stage:
         source = self._source(self.frozen, model_dir, init_from)
         if source != init_from:
             restore(part, source)
-        part.trainable = self.config.tune_encoder
+        part.trainable = self._tunes(self.frozen)
 
     def _source(self, earlier: str, model_dir: Path, init_from: Path | None) -> Path | None:
         """Where the weights of an earlier stage's network come from."""
         path = weights_path(model_dir, earlier)
         # What goes on learning stays with the decoder it has learned with.
-        tuned = earlier == self.frozen and self.config.tune_encoder
-        return init_from if init_from and (tuned or not path.is_file()) else path
+        own = self._tunes(earlier) or not path.is_file()
+        return init_from if init_from and own else path
+
+    def _tunes(self, earlier: str) -> bool:
+        return earlier == self.frozen and self.config.tune_encoder
 
     def _summary(self, model_dir: Path, init_from: Path | None) -> str:
         count = sum(math.prod(variable.shape) for variable in self.model.trainable_variables)
@@ -156,8 +159,7 @@ class Stage:
         if init_from:
             parts[0] += f", from {init_from}"
         for name in self.earlier:
-            tuned = name == self.frozen and self.config.tune_encoder
-            kept = "trained on" if tuned else "frozen"
+            kept = "trained on" if self._tunes(name) else "frozen"
             parts.append(f"{name} {kept}, from {self._source(name, model_dir, init_from)}")
         return "; ".join(parts)
 
