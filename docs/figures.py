@@ -24,7 +24,7 @@ FRAMES, SINGERS = 128, 34
 
 # Layers of several layers that are drawn as one line.
 STACKS = ("ResidualStack", "ConvolutionStack", "Bidirectional", "LSTM", "LogMagnitude",
-          "HarmonicEnvelope")  # fmt: skip
+          "HarmonicEnvelope", "MixtureRefinement")  # fmt: skip
 
 LINE, WIDE, NARROW, GAP = 17, 284, 118, 34
 HEAD = 26
@@ -80,6 +80,9 @@ def described(layer: Any) -> str:
         return "log magnitude, normalised"
     if kind == "HarmonicEnvelope":
         return f"mixture over harmonics of f0, {layer.points} points"
+    if kind == "MixtureRefinement":
+        first = layer.convolutions[0]
+        return f"beside the mixture: {len(layer.convolutions)} × Conv2D {first.filters}, 3 × 3"
     if kind == "Conv1D":
         stride = f", stride {layer.strides[0]}" if layer.strides[0] > 1 else ""
         return f"Conv1D {layer.filters}, width {layer.kernel_size[0]}{stride}"
@@ -120,7 +123,8 @@ def panels(preset: str) -> tuple[Panel, ...]:
     autovc, sdn = (models.build(name, config, SINGERS) for name in ("autovc", "sdn"))
     sin = models.build("sin", config)
     pitched = [sin.harmonic_envelope] if sin.harmonic_envelope else []
-    d_spec = network("D_spec", sin.log_magnitude, *pitched, sin.decoder)
+    refined = [sin.refinement] if sin.refinement else []
+    d_spec = network("D_spec", sin.log_magnitude, *pitched, sin.decoder, *refined)
     features = np.zeros((1, FRAMES, audio.feature_size), np.float32)
     magnitude = np.zeros((1, FRAMES, audio.bins), np.float32)
     singer = np.zeros((1, SINGERS), np.float32)

@@ -22,6 +22,8 @@ _ENCODER = ".*encoder.*"
 # SIN looks up bins of the spectrum by F0's pitch.
 _PITCH = ".*f0.*"
 _FILTERS = ".*harmonic.*"
+# Compares powers over 100 dB; its activations stay as they are.
+_REFINEMENT = ".*refinement.*"
 # A decision: 8-bit activations move it across its threshold in one frame of fifty.
 _VOICING = ".*f0.*voicing.*"
 # SIN's own: two small layers.
@@ -33,12 +35,16 @@ RECIPES: dict[str, list[tuple[str, str, str]]] = {
         *((".*", layer, "float16") for layer in _LAYERS),
         *((name, "*", "float32") for name in (_ENCODER, _PITCH)),
     ],
-    "dynamic": [(".*", "*", "dynamic"), (_FILTERS, "*", "float32"), (_ENCODER, "*", "weights")],
+    "dynamic": [
+        (".*", "*", "dynamic"),
+        (_FILTERS, "*", "float32"),
+        *((name, "*", "weights") for name in (_ENCODER, _REFINEMENT)),
+    ],
     "int8": [
         *((".*", layer, "static") for layer in _LAYERS[:2]),
         *(
             (name, layer, "weights")
-            for name in (_FILTERS, _ENCODER, _VOICING)
+            for name in (_FILTERS, _ENCODER, _REFINEMENT, _VOICING)
             for layer in _LAYERS[:2]
         ),
         (_SIN_VOICING, "*", "float32"),

@@ -101,6 +101,9 @@ class ModelConfig(_Config):
     sin_harmonic_points: int = 60
     # Hidden units of SIN's own voicing, which knows how loud its voice is; 0 for that of F0.
     sin_voicing_width: int = 64
+    # Channels of what compares SIN's envelope with the mixture at those points; 0 for none, as in
+    # files that are older than it.
+    sin_refinement_width: int = 0
     postnet_width: int = 128
     # F0: harmonics stacked in front of convolutions over pitch, then over time.
     f0_harmonics: tuple[float, ...] = (0.5, 1, 2, 3, 4, 5, 6, 7)
@@ -136,7 +139,7 @@ _PAPER = ModelConfig(
 )
 
 PRESETS: dict[str, ModelConfig] = {
-    "lite": ModelConfig(),
+    "lite": ModelConfig(sin_refinement_width=16),
     "paper": _PAPER,
     # Random weights, for tests of everything around the network.
     "tiny": ModelConfig(
@@ -147,6 +150,7 @@ PRESETS: dict[str, ModelConfig] = {
         decoder_dilations=(1, 2),
         sin_harmonic_points=4,
         sin_voicing_width=4,
+        sin_refinement_width=4,
         postnet_width=8,
         f0_harmonics=(1, 2),
         f0_short_harmonics=(1, 2),

@@ -152,6 +152,12 @@ def _product(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     return out
 
 
+def log_power_at(hz: np.ndarray, config: AudioConfig = AUDIO) -> np.ndarray:
+    """[60, K]: coded envelopes [T, 60] @ it are their natural log power at K frequencies in Hz."""
+    bins = np.linspace(0.0, 0.5 * config.sample_rate, config.world_fft_length // 2 + 1)
+    return np.stack([np.interp(hz, bins, row) for row in _bases(config, 1)[0]])
+
+
 @functools.lru_cache
 def _bases(config: AudioConfig, step: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """WORLD's decoding as matrices: what it decodes is linear, but for the logarithm.

@@ -1,5 +1,6 @@
 """What a training keeps of its settings, what it refuses, and what a preset's flags say."""
 
+import dataclasses
 import json
 import pathlib
 import shutil
@@ -308,6 +309,36 @@ def test_a_stage_starts_from_its_network_in_a_system(run, exported, name, system
     model = harness.make_stage(name, run.model_dir, exported[system]).model
     for found, value in zip(harness.weights(model), harness.weights(expected), strict=True):
         np.testing.assert_array_equal(found, value)
+
+
+def test_a_sin_older_than_its_refinement_goes_on_as_it_is(run, tmp_path):
+    config = dataclasses.replace(PRESETS["tiny"], sin_refinement_width=0)
+    older = models.build("extractor", config)
+    harness.randomise(older)
+    module.save_weights(older, module.model_info(older, config), tmp_path / "o.weights.h5")
+    # Without an encoder in the folder that of the file is taken.
+    (tmp_path / "f0").symlink_to(run.model_dir / "f0")
+    model = harness.make_stage("sin", tmp_path, tmp_path / "o.weights.h5").model
+    rng = np.random.default_rng(0)
+    heard = {
+        "magnitude": rng.uniform(0, 10, (1, 32, 513)),
+        "magnitude_4096": rng.uniform(0, 10, (1, 32, 2049)),
+        "f0": rng.uniform(80, 800, (1, 32)),
+        "voicing": rng.uniform(0, 1, (1, 32)),
+    }
+    heard = {name: value.astype(np.float32) for name, value in heard.items()}
+    assert model.refinement is not None
+    harness.assert_same(model(heard), older.sin(heard), rtol=0, atol=0)
+
+
+def test_a_file_without_what_its_configuration_names_is_one_line(tmp_path):
+    config = dataclasses.replace(PRESETS["tiny"], sin_refinement_width=0)
+    older = models.build("extractor", config)
+    info = dataclasses.replace(module.model_info(older, config), model=PRESETS["tiny"].to_dict())
+    module.save_weights(older, info, tmp_path / "o.weights.h5")
+    with pytest.raises(ModelError, match="does not fit its own configuration: .*[^\n]$") as error:
+        runtimes.load(str(tmp_path / "o.weights.h5"), "keras")
+    assert "\n" not in str(error.value)
 
 
 def test_the_frozen_encoder_comes_with_sin_but_not_f0(run, exported, tmp_path):

@@ -31,7 +31,8 @@ class Extractor(blocks.Network):
         hop, voice = self.config.code_hop, self.sdn if self.singers else self.sin
         pitch = self.f0.context
         if not self.singers and self.config.sin_harmonic_points:
-            pitch += self.sin.decoder.context
+            # SIN hears F0 where F0 has read the song, not what lies between.
+            pitch += self.sin.pitch_context - (self.f0.frame_step - 1)
         return -(-max(voice.context, pitch) // hop) * hop
 
     def call(self, inputs, training=False):

@@ -119,8 +119,8 @@ class F0(blocks.Network):
 
     @property
     def context(self) -> int:
-        """Frames on each side that an output frame depends on."""
-        return STRIDE * (self.stack.context + 1)
+        """Frames on each side that an output frame depends on; one less where `heads` reads."""
+        return STRIDE * self.stack.context + STRIDE - 1
 
     @property
     def spectrograms(self) -> tuple[str, ...]:

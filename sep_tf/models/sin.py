@@ -2,10 +2,13 @@
 
 from keras import ops
 
-from sep_tf.config import ModelConfig
+from sep_tf.config import AudioConfig, ModelConfig
 from sep_tf.models import architectures, blocks
 from sep_tf.models.harmonic_envelope import HarmonicEnvelope
 from sep_tf.models.mixture_encoder import MixtureEncoder
+from sep_tf.models.mixture_refinement import MixtureRefinement
+
+AUDIO = AudioConfig()
 
 
 class SIN(blocks.Network):
@@ -30,6 +33,11 @@ class SIN(blocks.Network):
             self.harmonic_envelope = HarmonicEnvelope(
                 config.sin_harmonic_points, name="harmonic_envelope"
             )
+        self.refinement = None
+        if config.sin_harmonic_points and config.sin_refinement_width:
+            self.refinement = MixtureRefinement(
+                self.harmonic_envelope.hz, config.sin_refinement_width, name="refinement"
+            )
         self.decoder = architectures.of(config).mixture_decoder(config, name="decoder")
         self.normaliser = blocks.FeatureNormaliser(name="normaliser")
         self.normaliser.build()
@@ -37,7 +45,12 @@ class SIN(blocks.Network):
     @property
     def context(self) -> int:
         """Frames on each side that an output frame depends on."""
-        return self.encoder.context + self.config.code_hop + self.decoder.context
+        return self.encoder.context + self.config.code_hop + self.pitch_context
+
+    @property
+    def pitch_context(self) -> int:
+        """Frames on each side that an output frame depends on, but for the code."""
+        return self.decoder.context + (self.refinement.context if self.refinement else 0)
 
     def decode(self, code, magnitude, pitched=None, training=False):
         """D_spec (eq. 8): code [B, T / 16, 64] and magnitude -> what the loss compares.
@@ -56,7 +69,24 @@ class SIN(blocks.Network):
             halves = ops.reshape(envelope, (-1, frames, size))
             condition = ops.concatenate([condition, halves], axis=-1)
         before, after, *voicing = self.decoder(code, condition, training=training)
+        if self.refinement:
+            after = after + self._refined(after, magnitude, pitched["f0"], envelope)
         return before, after, voicing[0] if voicing else None
+
+    def _refined(self, after, magnitude, f0, harmonics):
+        """What the refinement adds to normalised features; f0 is of every second frame."""
+        size, points = AUDIO.envelope_size, self.config.sin_harmonic_points
+        on, between = harmonics[:, :, :points], harmonics[:, :, points : 2 * points]
+        seen = ops.stack([on, between], axis=-1)
+        added = self.refinement(
+            self.normaliser.denormalise(after)[:, :, :size],
+            magnitude,
+            ops.repeat(f0, 2, axis=1),
+            ops.repeat(seen, 2, axis=1),
+        )
+        return ops.pad(
+            added / self.normaliser.std[:size], ((0, 0), (0, 0), (0, AUDIO.aperiodicity_size))
+        )
 
     def call(self, inputs, training=False):
         magnitude, pitched = inputs["magnitude"], None

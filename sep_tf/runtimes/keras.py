@@ -53,7 +53,9 @@ class KerasRuntime:
         try:
             self.model.load_weights(path)
         except ValueError as error:
-            raise ModelError(f"{path} does not fit its own configuration: {error}") from error
+            # Keras lists every layer on lines of its own.
+            first = str(error).partition("\n")[0]
+            raise ModelError(f"{path} does not fit its own configuration: {first}") from error
 
     def __call__(self, inputs: dict[str, Any]) -> dict[str, np.ndarray]:
         batch = self.info.batch(inputs, None)

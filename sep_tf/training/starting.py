@@ -38,8 +38,18 @@ def from_system(model: Any, stage: str, path: Path, info: "DataInfo") -> bool:
     if stage == made.system and made.singers not in ((), info.singers):
         others = settings.other_singers(made.singers, info.singers)
         raise ModelError(f"{path} was trained on other singers ({others})")
-    if [value.shape for value in part.weights] != [value.shape for value in model.weights]:
+    # What the system is older than adds nothing before it is trained.
+    fresh = [] if getattr(part, "refinement", None) else _weights_of(model, "refinement")
+    known = [value for value in model.weights if not any(value is new for new in fresh)]
+    if [value.shape for value in part.weights] != [value.shape for value in known]:
         preset = made.model.get("preset")
-        raise ModelError(f"{path} was trained with another preset ({preset})")
-    model.set_weights(part.get_weights())
+        raise ModelError(f"{path} was trained with another preset ({preset}) or other sizes")
+    for value, given in zip(known, part.weights, strict=True):
+        value.assign(given)
     return True
+
+
+def _weights_of(model: Any, layer: str) -> list[Any]:
+    """Variables of a layer by its attribute's name; none where it has no such layer."""
+    found = getattr(model, layer, None)
+    return found.weights if found else []
