@@ -7,13 +7,27 @@ from typing import Any
 
 import numpy as np
 
-from sep_tf import editing, f0_sources, framing, pitch, runtimes, voicing, world
+from sep_tf import (
+    editing,
+    f0_sources,
+    framing,
+    mixture_trust,
+    pitch,
+    runtimes,
+    voicing,
+    world,
+)
 from sep_tf.config import AudioConfig
 from sep_tf.runtimes import chunks
 
 AUDIO = AudioConfig()
+# Changed whenever the voice of the same model would: voicing, correction, colour.
+VERSION = "analysis-1"
 # Frames around what harvest finds in which its contour is better than the network's (200 ms).
 _KNOWN_FRAMES = 40
+# Frames from this probability of voicing on, and so many around, are measured by the mixture.
+_SURELY_SUNG = 0.25
+_BLEND_FRAMES = 5
 # Log power of frames where nobody sings: below what 24 bits hold.
 _SILENT_C0 = -34.0
 
@@ -58,18 +72,25 @@ def features(
     cut = framing.stream_chunks(
         blocks, info.chunk_frames, info.context, chunks.MARGIN, AUDIO.hop_length, info.alignment
     )
+    # Other systems, and presets whose SIN has no voicing of its own, have F0's.
+    own = info.system == "sin" and bool(info.model.get("sin_voicing_width"))
     if isinstance(wishes.f0, f0_sources.Contour):
         # It says itself where anybody sings.
         decider = voicing.Decider(0.5, relative=False)
     else:
-        # Other systems, and presets whose SIN has no voicing of its own, have F0's.
-        own = info.system == "sin" and bool(info.model.get("sin_voicing_width"))
         decider = voicing.Decider(info.voicing_threshold, relative=own)
     waiting = world.silence_features(0)
     for chunk, audio, out in chunks.run_all(runtime, cut, **wishes.inputs):
-        found, probability, mixture_db = _of_chunk(audio, out, chunk, wishes, offset)
-        waiting = world.VocoderFeatures.concatenate([waiting, found])
-        sung = decider.push(probability, found.envelope, mixture_db)
+        mixture = audio[chunks.MARGIN : len(audio) - chunks.MARGIN]
+        found, probability = _of_chunk(mixture, out, chunk, wishes, offset)
+        keep, level_db = chunk.keep, world.frame_level_db(mixture)
+        # By the envelope as SIN has it: the rule was fitted to that.
+        sung = decider.push(probability[keep], found.envelope[keep], level_db[keep])
+        if own and info.model.get("sin_refinement_width"):
+            weight = _weight(out["voicing"], keep)
+            nearer = mixture_trust.corrected(found.envelope, mixture, found.f0, weight)
+            found = dataclasses.replace(found, envelope=nearer)
+        waiting = world.VocoderFeatures.concatenate([waiting, found[keep]])
         yield _edited(waiting[: len(sung.voiced)], sung, wishes)
         waiting = waiting[len(sung.voiced) :]
         if progress:
@@ -78,31 +99,38 @@ def features(
 
 
 def _of_chunk(
-    audio: np.ndarray,
+    mixture: np.ndarray,
     out: dict[str, np.ndarray],
     chunk: framing.Chunk,
     wishes: Wishes,
     offset: float,
-) -> tuple[world.VocoderFeatures, np.ndarray, np.ndarray]:
-    """Of the frames a chunk keeps: features, voicing still open, its probability, mixture's dBFS.
+) -> tuple[world.VocoderFeatures, np.ndarray]:
+    """Of a chunk's frames: features, voicing still open, and its probability.
 
-    From the chunk's audio with margins and what it gave.
+    From the chunk's audio without margins and what it gave.
     """
-    inner = audio[chunks.MARGIN : len(audio) - chunks.MARGIN]
     probability, f0 = out["voicing"], out["f0"]
     if isinstance(wishes.f0, f0_sources.Contour):
         times = np.arange(chunk.first, chunk.last) / AUDIO.frames_per_second + offset
         f0, probability = wishes.f0.at(times)
     elif wishes.f0 == "harvest":
-        found = world.estimate_f0(inner)
+        found = world.estimate_f0(mixture)
         # Far from what harvest finds, the network's is all there is.
         known = framing.near(found > 0, _KNOWN_FRAMES)
         f0 = np.where(known, pitch.interpolate_unvoiced(found, found > 0), f0)
     features = world.VocoderFeatures(
         out["envelope"], out["aperiodicity"], np.asarray(f0, np.float32), np.zeros(len(f0), bool)
     )
-    keep = chunk.keep
-    return features[keep], probability[keep], world.frame_level_db(inner)[keep]
+    return features, probability
+
+
+def _weight(probability: np.ndarray, keep: slice) -> np.ndarray:
+    """How far frames are corrected by the mixture, [T] in 0..1, 0 outside `keep`; no jumps."""
+    sung = np.clip(np.nan_to_num(probability) / _SURELY_SUNG, 0.0, 1.0)
+    window = np.full(_BLEND_FRAMES, 1.0 / _BLEND_FRAMES)
+    weight = np.zeros(len(sung))
+    weight[keep] = np.convolve(sung, window, "same")[keep]
+    return np.where(weight < 0.1, 0.0, weight)
 
 
 def _edited(

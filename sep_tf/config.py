@@ -211,7 +211,7 @@ class AugmentConfig(_Config):
     # Vocals over backing: from loud rock, that buries its singers, to a voice with a guitar.
     snr_db: tuple[float, float] = (-12.0, 9.0)
     backing_free: float = 0.04
-    vocal_free: float = 0.06
+    vocal_free: float = 0.1
     # Share of examples that what follows alters; the others stay as they are recorded.
     altered: float = 1.0
     # Playback speed of the vocals: other melodies, tempi and tracts; the targets follow.

@@ -16,6 +16,12 @@ from sep_tf.config import AudioConfig
 _BLOCK_FRAMES = 64
 
 
+def mel_centres(count: int, sample_rate: int) -> np.ndarray:
+    """Centres in Hz of `count` equal parts of the mel scale up to half of the sample rate."""
+    top = 2595.0 * np.log10(1.0 + 0.5 * sample_rate / 700.0)
+    return 700.0 * (10.0 ** (top * (np.arange(count) + 0.5) / count / 2595.0) - 1.0)
+
+
 @functools.lru_cache
 def hann(length: int) -> np.ndarray:
     """Periodic Hann window, float32 [length], read-only because it is shared."""

@@ -166,7 +166,8 @@ class Constant:
 
     def __init__(self, probability: float, system: str = "sin", width: int = 64) -> None:
         singers = ("ann",) if system == "sdn" else ()
-        self.info = ModelInfo(system, {"sin_voicing_width": width}, 64, 64, singers=singers)
+        sizes = {"sin_voicing_width": width, "sin_refinement_width": width and 16}
+        self.info = ModelInfo(system, sizes, 64, 64, singers=singers)
         self.probability = probability
 
     def __call__(self, inputs):
@@ -193,6 +194,37 @@ def test_levels_count_for_a_voicing_of_sins_own(system, width, voiced):
     """A loud voice that is doubted; F0, whose voicing other systems take, knows no level."""
     features = heard(Constant(0.4, system, width))
     assert len(features) == 301 and (features.voiced == voiced).all()
+
+
+@pytest.mark.parametrize(
+    "system, width, moved", [("sin", 64, True), ("sin", 0, False), ("sdn", 64, False)]
+)
+def test_the_mixture_moves_envelopes_of_a_sin_like_the_bundled_one(system, width, moved):
+    """Noise of a few dB above SIN's voice; the constants were measured on no other system."""
+    features = heard(Constant(0.95, system, width))
+    found = features.envelope - coded(np.full(301, -20.0))
+    assert features.voiced.all()
+    assert (np.abs(found).max(axis=1) > 0.1).all() == moved
+    assert (np.abs(found).max() > 0.1) == moved
+
+
+def test_what_the_mixture_corrects_is_the_networks_to_say():
+    """Whoever says what is voiced: consonants beside it are corrected as with the model's own."""
+    sung = np.arange(300) % 40 < 20
+    contour = f0_sources.Contour(np.arange(300) / 200, np.full(300, 220.0), sung)
+    runtime = Constant(0.95)
+    beside, own = heard(runtime, contour), heard(runtime)
+    assert not beside.voiced.all()
+    np.testing.assert_allclose(beside.envelope, own.envelope, atol=0.1)
+
+
+def test_the_correction_of_what_is_hardly_sung_fades():
+    probability = np.repeat([1.0, 0.0, np.nan, 0.1], 20)
+    weight = analysis._weight(probability, slice(5, 70))
+    assert (weight[5:18] == 1).all() and (weight[23:58] == 0).all()
+    assert (weight[:5] == 0).all() and (weight[70:] == 0).all()
+    np.testing.assert_allclose(weight[62:70], 0.4)
+    assert np.abs(np.diff(weight[5:70])).max() < 0.25
 
 
 def test_doubt_reaches_the_envelope():

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from sep_tf import audio_io, metrics, overwriting, pitch, world
+from sep_tf import analysis, audio_io, metrics, overwriting, pitch, world
 from sep_tf.errors import SepTfError
 from sep_tf.evaluation import measures
 from sep_tf.evaluation.scores import WHOLE, Score
@@ -158,7 +158,8 @@ class Evaluation:
         options = self.options
         target = options.timbres.get(_target(item, system))
         parts = [
-            VERSION, song_key(item), system.name, system.identity(item), options.reference,
+            VERSION, analysis.VERSION, song_key(item), system.name, system.identity(item),
+            options.reference,
             f"{options.segment_seconds!r}, rest joined", options.content_identity, item.condition,
             item.target_singer, "" if target is None else target.tobytes().hex(),
         ]  # fmt: skip

@@ -5,6 +5,7 @@ import math
 import numpy as np
 from keras import layers, ops
 
+from sep_tf import spectrogram
 from sep_tf.config import AudioConfig
 from sep_tf.models import blocks
 
@@ -24,9 +25,7 @@ class HarmonicEnvelope(layers.Layer):
     def __init__(self, points: int, floor: float = 1e-2, **kwargs):
         super().__init__(dtype="float32", **kwargs)
         self.points, self.floor = points, floor
-        top = 2595.0 * math.log10(1.0 + 0.5 * AUDIO.sample_rate / 700.0)
-        mel = top * (np.arange(points) + 0.5) / points
-        self.hz = (700.0 * (10.0 ** (mel / 2595.0) - 1.0)).astype(np.float32)
+        self.hz = spectrogram.mel_centres(points, AUDIO.sample_rate).astype(np.float32)
         self.norm = blocks.batch_norm("norm", center=False, scale=False, dtype="float32")
 
     @property

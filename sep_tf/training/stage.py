@@ -17,7 +17,7 @@ from sep_tf.training.pictures import envelopes, magnitude_db
 
 WEIGHTS_NAME = "best.weights.h5"
 # Frames without a voice teach the level only; they are many and easy.
-_SILENT_WEIGHT = 0.2
+_SILENT_WEIGHT = 0.3
 
 
 @dataclasses.dataclass(frozen=True)
