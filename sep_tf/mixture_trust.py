@@ -10,9 +10,9 @@ import functools
 
 import numpy as np
 
-from sep_tf import spectrogram
+from sep_tf import spectrogram, world
 from sep_tf.config import AudioConfig
-from sep_tf.synthesis import AUDIO, log_power_at, pyworld
+from sep_tf.world import AUDIO, pyworld
 
 # dB by which SIN's envelope is above the mixture's: below the first as there, above the last it is
 # capped, for a voice is no louder than its song.
@@ -43,7 +43,7 @@ def corrected(
 
     Args:
       envelope: float32 [T, 60], coded, of SIN.
-      audio: [(T - 1) * 160 + ...] mixture at config.sample_rate; frame t is at sample 160 t.
+      audio: [samples] mixture at config.sample_rate; frame t is at sample 160 t.
       f0: [T] Hz, a contour in every frame.
       weight: [T], share of the correction in 0..1.
       config: signal constants.
@@ -101,9 +101,8 @@ def _hz(config: AudioConfig) -> np.ndarray:
 @functools.lru_cache
 def _matrices(config: AudioConfig) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """[60, points] from code to log power, [points, 60] back, and `_ADDED_DB` at the points."""
-    decoding = log_power_at(_hz(config), config)
+    hz = _hz(config)
     table = np.array(_ADDED_DB)
     place = (np.arange(_POINTS) + 0.5) / _POINTS * (len(table) - 1)
     bands = np.stack([np.interp(place, np.arange(len(table)), column) for column in table.T], 1)
-    # The finest shape, which as many points hardly tell, stays.
-    return decoding, np.linalg.pinv(decoding, rcond=0.3), bands
+    return world.log_power_at(hz, config), world.coding_at(hz, config), bands

@@ -13,6 +13,7 @@ from sep_tf.synthesis import (
     VocoderFeatures,
     apply_gain,
     decode,
+    log_power_at,
     pyworld,
     silence_features,
     synthesise,
@@ -26,10 +27,12 @@ __all__ = [
     "analyse",
     "apply_gain",
     "code_envelope",
+    "coding_at",
     "decode",
     "estimate_f0",
     "features_of",
     "frame_level_db",
+    "log_power_at",
     "silence_features",
     "spectra",
     "synthesise",
@@ -160,6 +163,15 @@ def code_envelope(power: np.ndarray, config: AudioConfig = AUDIO) -> np.ndarray:
     """Power envelope [T, bins], floored, as [T, 60] coded natural log of power."""
     floored = np.maximum(power, config.power_floor)
     return pyworld.code_spectral_envelope(floored, config.sample_rate, config.envelope_size)
+
+
+def coding_at(hz: np.ndarray, config: AudioConfig = AUDIO) -> np.ndarray:
+    """[K, 60]: natural log power [T, K] at K frequencies in Hz @ it is coded, [T, 60].
+
+    The way back from `log_power_at`. Sixty frequencies equally spaced on the mel scale have all
+    shapes but the finest, which they hardly tell: it is left out.
+    """
+    return np.linalg.pinv(log_power_at(hz, config), rcond=0.3)
 
 
 def _interpolate_rows(values: np.ndarray, valid: np.ndarray) -> np.ndarray:

@@ -5,7 +5,7 @@ import math
 import numpy as np
 from keras import initializers, layers, ops
 
-from sep_tf import spectrogram, synthesis
+from sep_tf import spectrogram, world
 from sep_tf.config import AudioConfig
 
 AUDIO = AudioConfig()
@@ -27,9 +27,8 @@ class MixtureRefinement(layers.Layer):
     def __init__(self, hz: np.ndarray, width: int, **kwargs):
         super().__init__(dtype="float32", **kwargs)
         self.hz, self.width = np.asarray(hz, np.float64), width
-        self.decoding = synthesis.log_power_at(self.hz).astype(np.float32)
-        # Of 60 points as many shapes but one, the finest, which they hardly tell.
-        self.coding = np.linalg.pinv(self.decoding, rcond=0.3).astype(np.float32)
+        self.decoding = world.log_power_at(self.hz).astype(np.float32)
+        self.coding = world.coding_at(self.hz).astype(np.float32)
         self.averages = _averages(self.hz).astype(np.float32)
         self.convolutions = [
             layers.Conv2D(width, 3, padding="same", use_bias=False, name=f"conv_{i}")
