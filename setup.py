@@ -28,6 +28,7 @@ EXTRAS = {
         "apache-beam>=2.60,<2.78",
         "audiomentations>=0.40",
         "ffmpeg-python>=0.2",
+        "mido>=1.3",
         # The compressor of audiomentations.
         "numpy-audio-limiter>=0.1",
         "musdb>=0.4.2",

@@ -55,6 +55,7 @@ _EXTRAS = {
     "scipy": "eval",
     "apache_beam": "data",
     "audiomentations": "data",
+    "mido": "data",
     "musdb": "data",
     "yaml": "data",
 }
