@@ -4,8 +4,9 @@
 
 Writes NAME.voice.wav and NAME.npz of every song (of system unet the voice alone), `report.csv`
 with a row for each, those of earlier runs too, and `failed.csv` with those that failed in this one
-and why. Run again, it goes on where it stopped: songs whose row is there, and whose file and
-weights have not changed since, are not extracted anew. A voice of another song is not replaced.
+and why. Run again, it goes on where it stopped: songs whose row is there, and whose file, weights
+and version of the processing are as they were, are not extracted anew. A voice of another song is
+not replaced.
 """
 
 import collections
@@ -98,13 +99,14 @@ def main(args: list[str]) -> int:
     cli.require_packages("apache_beam")
     cli.quiet_tensorflow()
     with cli.quiet_native_log():
-        from sep_tf import runtimes
+        from sep_tf import analysis, runtimes
         from tfrecords import engine
 
     engine.check_flags(beam_flags, FLAGS)
     settings = {name: FLAGS[name].value for name in ("model", "runtime", "f0", "singer")}
     system = _load(settings).system  # what fails for one song will fail for all
     settings["weights"] = runtimes.identity(FLAGS.model, FLAGS.runtime)
+    settings["processing"] = analysis.VERSION
     rows = os.path.join(FLAGS.output_dir, ROWS)
     _make_folder(rows)
     _remove_partial(rows)

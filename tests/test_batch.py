@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from sep_tf import audio_io, batch, runtimes
+from sep_tf import analysis, audio_io, batch, runtimes
 from tests import harness
 
 pytest.importorskip("apache_beam", reason="apache_beam is not installed (extra [data])")
@@ -131,10 +131,14 @@ def test_voices_of_other_songs_stay(songs, capsys):
     assert batch.run(["songs/deep/one.wav", *argv]) == 0
 
 
-def test_other_weights_give_other_voices(songs, capsys, monkeypatch):
+@pytest.mark.parametrize(
+    "change",
+    [(runtimes, "file_digest", lambda path: "of other weights"), (analysis, "VERSION", "next")],
+)
+def test_other_weights_or_processing_give_other_voices(songs, capsys, monkeypatch, change):
     argv = ["songs/one.wav", "--output_dir=out", "--workers=1"]
     assert batch.run(argv) == 0
-    monkeypatch.setattr(runtimes, "file_digest", lambda path: "of other weights")
+    monkeypatch.setattr(*change)
     capsys.readouterr()
     assert batch.run(argv) == 0
     assert capsys.readouterr().out.startswith("1 of 1 songs done, 0 of them before")
