@@ -2,6 +2,7 @@
 
 Melodies follow the contours of voices, bends and all, or step from note to note as keys and frets
 do; bands play chords, bass and drums. Choirs and the synthesisers that imitate voices are left out.
+A bend holds for the channel, so that what still rings of the note before is bent, too.
 """
 
 import dataclasses
@@ -22,7 +23,7 @@ LEADS = (
 )
 _CHORDS = (
     *(0, 0, 1, 2, 4, 5, 6, 16, 18, 19, 24, 25, 25, 26, 27, 28, 46, 48, 49, 50, 51, 61, 62),
-    *(88, 89, 90, 92, 94, 95),
+    *(88, 89, 90, 92, 95),
 )
 _BASSES = (32, 33, 33, 34, 35, 36, 38, 39, 43)
 # Major, minor, mixolydian.

@@ -10,7 +10,6 @@ voices are paired with. What is built does not depend on how many workers build 
 
 import contextlib
 import csv
-import dataclasses
 import io
 import os
 import sys
@@ -137,7 +136,7 @@ def build(
 
     files = tf.io.gfile
     check_splits(rows)
-    rows = [_absolute(row) for row in rows]
+    rows = [manifest.absolute_row(row) for row in rows]
     output_dir = manifest.location(manifest.absolute(output_dir))
     if files.exists(output_dir) and files.listdir(output_dir):
         raise DataError(f"{output_dir} is not empty; choose another --output_dir")
@@ -197,13 +196,6 @@ def _partial_folder(partial: str) -> Iterator[None]:
                 # Where nothing can be written, nothing can be removed: the first error is why.
                 error.add_note(f"{partial} could not be removed: {left.message}")
             raise
-
-
-def _absolute(row: manifest.Row) -> manifest.Row:
-    """The row for workers, who may be at work in another folder."""
-    paths = {"vocals": row.vocals, "backing": row.backing}
-    paths = {name: path and manifest.absolute(path) for name, path in paths.items()}
-    return dataclasses.replace(row, **paths)
 
 
 def _finished(folder: str) -> list[int] | None:

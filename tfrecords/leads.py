@@ -3,13 +3,11 @@
     python -m tfrecords.leads --manifest=songs.csv --soundfont=FluidR3_GM.sf2 --output_dir=leads
     python -m tfrecords.build --manifest=leads/manifest.csv --output_dir=records
 
-A network that has heard voices over bands alone sings guitar solos. So some fifty instruments of a
-General MIDI soundfont play the melodies of the split's own voices, or others, alone, with a band
+A network that has heard voices over bands alone sings guitar solos. So 58 instruments of a General
+MIDI soundfont play the melodies of the split's own voices, or others, alone, with a band
 or over the split's music. Nobody sings in any of it. FluidSynth renders it.
 """
 
-import dataclasses
-import itertools
 import shutil
 import subprocess
 import sys
@@ -21,7 +19,7 @@ from pathlib import Path
 import numpy as np
 from absl import flags
 
-from sep_tf import audio_io, cli
+from sep_tf import audio_io, cli, world
 from sep_tf.config import AudioConfig
 from sep_tf.errors import DataError
 from tfrecords import arranging, manifest, songs
@@ -48,10 +46,14 @@ flags.DEFINE_integer("workers", 2, "Pieces at a time.", lower_bound=1, flag_valu
 # What the melody is heard with, and how often.
 _SETTINGS = {"alone": 0.1, "band": 0.4, "song": 0.5}
 _SECOND_LEAD = 0.25
-# Level of the melody over the rest, dB.
+# The melody is within so much of the level of the rest, dB.
 _LEAD_DB = 8.0
 # A melody is taken from so much of a voice, s.
 _CONTOUR_SECONDS = 15.0
+# A short piece may begin with a long rest: so often is another one drawn.
+_TRIES = 20
+# What an earlier run made is named like this, and is not played over again.
+_NAME = "leads/"
 _PEAK = 0.7
 
 
@@ -70,10 +72,14 @@ def contours(voices: list[manifest.Row], rng: np.random.Generator) -> Iterator[n
         sung, _ = audio_io.read(
             row.vocals, AUDIO.sample_rate, offset=start, duration=_CONTOUR_SECONDS
         )
-        yield pyworld.dio(
+        f0, times = pyworld.dio(
             sung.astype(np.float64), AUDIO.sample_rate,
             frame_period=1000.0 / arranging.TICKS_PER_SECOND,
-        )[0]  # fmt: skip
+        )  # fmt: skip
+        frames = np.round(times * AUDIO.frames_per_second).astype(int)
+        level_db = world.frame_level_db(sung)
+        # Noise has a melody, too.
+        yield np.where(level_db[np.minimum(frames, len(level_db) - 1)] > AUDIO.gate_db, f0, 0.0)
 
 
 def render(score: bytes, seconds: float, soundfont: str) -> np.ndarray:
@@ -90,9 +96,12 @@ def render(score: bytes, seconds: float, soundfont: str) -> np.ndarray:
             *("fluidsynth", "-ni", "-q", "-g", "0.5", "-r", str(AUDIO.sample_rate)),
             *("-T", "wav", "-O", "float", "-F", wave, soundfont, midi),
         ]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            command, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace",
+            check=False,
+        )  # fmt: skip
         # It ends with 0 without a soundfont, too, and plays nothing.
-        if done.returncode or "error" in done.stderr or not Path(wave).is_file():
+        if done.returncode or "fluidsynth: error" in done.stderr or not Path(wave).is_file():
             reason = (done.stderr.strip().splitlines() or ["it wrote nothing"])[0]
             raise DataError(f"fluidsynth cannot play with {soundfont}: {reason}")
         played, _ = audio_io.read(wave, AUDIO.sample_rate, duration=seconds)
@@ -119,13 +128,7 @@ def piece(
       DataError: a voice or music cannot be read; FluidSynth fails; nothing sounds.
     """
     key, ticks = arranging.any_key(rng), round(seconds * arranging.TICKS_PER_SECOND)
-    programs = rng.choice(arranging.LEADS, 2 if rng.random() < _SECOND_LEAD else 1)
-    melodies = contours(voices, rng)
-    events = itertools.chain.from_iterable(
-        arranging.lead(int(program), channel, ticks, key, melodies, rng)
-        for channel, program in enumerate(programs)
-    )
-    played = render(arranging.midi(events), seconds, soundfont)
+    played = render(arranging.midi(_melody(voices, key, ticks, rng)), seconds, soundfont)
     setting = rng.choice(list(_SETTINGS), p=list(_SETTINGS.values()))
     over_db = rng.uniform(-_LEAD_DB, _LEAD_DB)
     if setting == "song" and music:
@@ -138,14 +141,41 @@ def piece(
     else:
         rest = np.zeros_like(played)
     played_db, rest_db = (songs.active_level_db(x) for x in (played, rest))
-    # A voice without a melody leaves the lead silent, and a song may have a silent minute.
+    # A song may have a silent minute.
     if min(played_db, rest_db) > AUDIO.gate_db:
         rest = rest * np.float32(10.0 ** ((played_db - over_db - rest_db) / 20.0))
     mixed = played + rest
     peak = np.abs(mixed).max()
     if peak < 1e-4:
-        raise DataError(f"nothing sounds in a piece of programs {programs} with {soundfont}")
+        raise DataError(f"nothing sounds in a piece: has {soundfont} instruments?")
     return mixed * np.float32(_PEAK / peak)
+
+
+def _melody(
+    voices: list[manifest.Row], key: arranging.Key, ticks: int, rng: np.random.Generator
+) -> list[arranging.Event]:
+    """One or two instruments with melodies; raises DataError where the voices have none."""
+    melodies = contours(voices, rng)
+    for _ in range(_TRIES):
+        programs = rng.choice(arranging.LEADS, 2 if rng.random() < _SECOND_LEAD else 1)
+        events = [
+            event
+            for channel, program in enumerate(programs)
+            for event in arranging.lead(int(program), channel, ticks, key, melodies, rng)
+        ]
+        if any(message.type == "note_on" and tick < ticks for tick, message in events):
+            return events
+    raise DataError(f"no melody begins within {ticks / arranging.TICKS_PER_SECOND:g} s of a voice")
+
+
+def _local(rows: list[manifest.Row]) -> None:
+    """Raises DataError where a file is on another machine or missing."""
+    for row in rows:
+        for path in filter(None, (row.vocals, row.backing)):
+            if manifest.is_remote(path):
+                raise DataError(f"{manifest.location(path)}: leads are made of local files alone")
+            if not path.is_file():
+                raise DataError(f"song '{row.song_id}': {path} does not exist")
 
 
 def main(args: list[str]) -> int:
@@ -154,38 +184,42 @@ def main(args: list[str]) -> int:
         raise DataError("there is no fluidsynth: install it (apt-get install fluidsynth)")
     if not Path(FLAGS.soundfont).is_file():
         raise DataError(f"--soundfont={FLAGS.soundfont} is no file")
-    rows = manifest.read_manifest(FLAGS.manifest)
-    mine = [row for row in rows if row.split == FLAGS.split]
-    voices = [row for row in mine if row.vocals is not None]
+    for path in (FLAGS.manifest, FLAGS.output_dir):
+        if manifest.is_remote(path):
+            raise DataError(f"{path}: leads are made of local files alone")
+    cli.require_packages("mido")
+    rows = sorted(manifest.read_manifest(FLAGS.manifest), key=lambda row: row.song_id)
+    voices = [row for row in rows if row.split == FLAGS.split and row.vocals is not None]
     if not voices:
         raise DataError(f"the manifest has no voices for {FLAGS.split}")
+    # Unseen singers share the validation music.
     split = FLAGS.split.split("_")[0]
     music = [row for row in rows if row.split == split and row.vocals is None]
+    music = [row for row in music if not row.song_id.startswith(_NAME)]
+    _local([*voices, *music])
+    if not music:
+        PROGRAM.note(f"the manifest has no music for {split}: bands play instead")
     folder = Path(FLAGS.output_dir)
     listed = folder / "manifest.csv"
     if listed.exists():
         raise DataError(f"{listed} exists: choose another --output_dir")
+    names = [f"{_NAME}{FLAGS.split}/{number:04d}" for number in range(FLAGS.count)]
+    if taken := {row.song_id for row in rows}.intersection(names):
+        raise DataError(f"{FLAGS.manifest} has song '{min(taken)}': leads of this split are there")
     folder.mkdir(parents=True, exist_ok=True)
 
     def make(number: int) -> manifest.Row:
         rng = np.random.default_rng([FLAGS.seed, number])
-        path = folder / f"{number:04d}.flac"
+        path = folder / f"{FLAGS.split}-{number:04d}.flac"
         played = piece(voices, music, FLAGS.seconds, FLAGS.soundfont, rng)
         with audio_io.Writer(path, AUDIO.sample_rate) as writer:
             writer.write(played)
-        return manifest.Row(f"leads/{number:04d}", "", None, path.absolute(), split)
+        return manifest.Row(names[number], "", None, path.absolute(), split)
 
     with futures.ThreadPoolExecutor(FLAGS.workers) as pool:
         made = list(pool.map(make, range(FLAGS.count)))
-    kept = [
-        dataclasses.replace(
-            row, **{name: manifest.absolute(path) for name in ("vocals", "backing")
-                    if (path := getattr(row, name)) is not None},
-        )
-        for row in rows
-    ]  # fmt: skip
-    manifest.write_manifest(listed, [*kept, *made])
-    print(f"{listed}: {len(kept)} songs, and {len(made)} pieces with instruments in the lead")
+    manifest.write_manifest(listed, [*map(manifest.absolute_row, rows), *made])
+    print(f"{listed}: {len(rows)} songs, and {len(made)} pieces with instruments in the lead")
     return 0
 
 

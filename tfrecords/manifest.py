@@ -135,6 +135,12 @@ def absolute(path: Path | str) -> Path:
     return Path(path) if is_remote(path) else Path(path).absolute()
 
 
+def absolute_row(row: Row) -> Row:
+    """The row for processes, or a manifest, in another folder."""
+    paths = {"vocals": row.vocals, "backing": row.backing}
+    return dataclasses.replace(row, **{k: path and absolute(path) for k, path in paths.items()})
+
+
 def read_bytes(path: Path | str) -> bytes | None:
     """A file's content, on any file system of TensorFlow; None where there is no such file.
 
