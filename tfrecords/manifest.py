@@ -137,8 +137,8 @@ def absolute(path: Path | str) -> Path:
 
 def absolute_row(row: Row) -> Row:
     """The row for processes, or a manifest, in another folder."""
-    paths = {"vocals": row.vocals, "backing": row.backing}
-    return dataclasses.replace(row, **{k: path and absolute(path) for k, path in paths.items()})
+    vocals, backing = (path and absolute(path) for path in (row.vocals, row.backing))
+    return dataclasses.replace(row, vocals=vocals, backing=backing)
 
 
 def read_bytes(path: Path | str) -> bytes | None:
