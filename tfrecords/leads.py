@@ -102,7 +102,8 @@ def render(score: bytes, seconds: float, soundfont: str) -> np.ndarray:
         )  # fmt: skip
         # It ends with 0 without a soundfont, too, and plays nothing.
         if done.returncode or "fluidsynth: error" in done.stderr or not Path(wave).is_file():
-            reason = (done.stderr.strip().splitlines() or ["it wrote nothing"])[0]
+            lines = done.stderr.strip().splitlines() or ["it wrote nothing"]
+            reason = next((line for line in lines if "error" in line), lines[0])
             raise DataError(f"fluidsynth cannot play with {soundfont}: {reason}")
         played, _ = audio_io.read(wave, AUDIO.sample_rate, duration=seconds)
     return np.pad(played, (0, length - len(played)))
@@ -197,6 +198,8 @@ def main(args: list[str]) -> int:
     music = [row for row in rows if row.split == split and row.vocals is None]
     music = [row for row in music if not row.song_id.startswith(_NAME)]
     _local([*voices, *music])
+    if all(row.backing is not None for row in voices):
+        PROGRAM.note(f"voices of {FLAGS.split} have their own backing: training plays that alone")
     if not music:
         PROGRAM.note(f"the manifest has no music for {split}: bands play instead")
     folder = Path(FLAGS.output_dir)
