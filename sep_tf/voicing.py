@@ -38,6 +38,8 @@ _DB_PER_DOUBT = 6.0
 _NOBODY = -4.0
 # Changes of that gain take a tenth of a second.
 _FADE_FRAMES = 10
+# A shorter song (50 ms) is a click, whatever a network takes it for.
+_SHORTEST_FRAMES = 10
 # Mixture frames below this level (dBFS) hold nothing that could be sung.
 _SILENCE_DB = -80.0
 
@@ -103,7 +105,10 @@ class Decider:
 
     def finish(self) -> Sung:
         """The decision on all frames that are left."""
-        return self._decide(len(self._rows))
+        left = len(self._rows)
+        if self._relative and not self._decided and left < _SHORTEST_FRAMES:
+            return Sung(np.zeros(left, bool), np.full(left, -math.inf))
+        return self._decide(left)
 
     def _running(
         self, probability: np.ndarray, voice_db: np.ndarray, mixture_db: np.ndarray

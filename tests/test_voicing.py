@@ -91,6 +91,13 @@ def test_what_is_quieter_than_what_was_sung_is_music():
     assert plain.all()
 
 
+@pytest.mark.parametrize(("frames", "sung"), [(1, False), (9, False), (10, True)])
+def test_what_is_shorter_than_50_ms_is_a_click(frames, sung):
+    voiced, gain_db = decide(np.full(frames, 0.999), -20.0)
+    assert voiced.all() == voiced.any() == sung and np.isfinite(gain_db).all() == sung
+    assert decide(np.full(frames, 0.999), -20.0, relative=False)[0].all()
+
+
 def test_music_without_a_singer_is_no_voice():
     """What is found quietly in it, and doubted, is not taken for the singer's level."""
     voiced, gain_db = decide(np.full(4000, 0.3), -40.0, mixture_db=-15.0)
