@@ -133,9 +133,8 @@ def play(
 def _instrument(program: int, channel: int, reverb: float) -> Iterator[Event]:
     yield 0, _message("program_change", program=program, channel=channel)
     # 101, 100, 6, 38: the registered parameter 0, the range of bends.
-    for control, value in (
-        *((101, 0), (100, 0), (6, BEND_SEMITONES), (38, 0), (_VOLUME, 100), (_REVERB, reverb)),
-    ):
+    bend_range = (101, 0), (100, 0), (6, BEND_SEMITONES), (38, 0)
+    for control, value in (*bend_range, (_VOLUME, 100), (_REVERB, reverb)):
         yield 0, _message("control_change", control=control, value=value, channel=channel)
 
 
