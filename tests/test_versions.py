@@ -75,6 +75,69 @@ def test_a_borrowed_melody(song, donor):
     assert np.median(cents(found[both], made.features.f0[both])) < 10
 
 
+def made_of(song, kind: str, count: int = 6) -> list[songs.Song]:
+    return [
+        versions.make(song, versions.Version(f"ann-solo#{kind}{number}", kind))
+        for number in range(1, count + 1)
+    ]
+
+
+@pytest.fixture(scope="module")
+def wandering(song) -> songs.Song:
+    """The song with vibrato of 60 cents, on a pitch that rises by five semitones a second."""
+    time = np.arange(len(song.features)) / 200.0
+    semitones = 5.0 * time + 0.6 * np.sin(2 * np.pi * 5.5 * time)
+    f0 = (220.0 * 2.0 ** (semitones / 12.0)).astype(np.float32)
+    return dataclasses.replace(song, features=dataclasses.replace(song.features, f0=f0))
+
+
+def test_a_corrected_pitch_stays_on_notes(wandering):
+    """Most of the time within a few cents of a semitone in its own tuning, near where it was."""
+    straight = []
+    for made in made_of(wandering, "tuned"):
+        assert len(made.vocals) == wandering.n_samples
+        np.testing.assert_array_equal(made.features.voiced, wandering.features.voiced)
+        semitones = 12 * np.log2(made.features.f0 / 440.0)
+        moved = semitones - 12 * np.log2(wandering.features.f0 / 440.0)
+        # Transposed by half of seven semitones at most; the widest scale has steps of three.
+        assert np.abs(moved).max() < 3.5 + 2.0
+        slope = np.abs(np.gradient(semitones)) * 200
+        straight.append(np.median(slope) / np.median(np.abs(np.gradient(moved) * 200)))
+        again = world.synthesise(made.features, wandering.n_samples)
+        np.testing.assert_allclose(made.vocals, again, atol=2e-4 * np.abs(again).max())
+    # What is taken away of the pitch's movement is more than what is left.
+    assert np.median(straight) < 0.5 and max(straight) < 1.0
+
+
+def test_a_speaker_is_faster_and_lower(song):
+    shares, heights = [], []
+    for made in made_of(song, "spoken"):
+        features, share = made.features, len(made.features) / len(song.features)
+        assert len(made.vocals) // 160 + 1 == len(features)
+        assert 1 / 1.81 < share < 1 / 1.09
+        assert features.voiced.mean() == pytest.approx(song.features.voiced.mean(), abs=0.02)
+        semitones = 12 * np.log2(features.f0 / np.median(song.features.f0))
+        # It moves as speech does, by several semitones a second, and never leaves the voice.
+        assert 2.0 < np.median(np.abs(np.gradient(semitones))) * 200 < 40.0
+        assert np.ptp(semitones) < 24.0
+        assert songs.active_level_db(made.vocals) == pytest.approx(schema.REFERENCE_DB, abs=0.1)
+        found = world.estimate_f0(made.vocals)
+        both = (found > 0) & features.voiced
+        assert np.median(cents(found[both], features.f0[both])) < 10
+        shares.append(share)
+        heights.append(np.median(semitones))
+    assert len(set(np.round(shares, 3))) == 6 and np.ptp(heights) > 1.0
+
+
+@pytest.mark.parametrize("kind", ["tuned", "spoken"])
+def test_a_voice_that_is_never_voiced_is_sung_again_all_the_same(song, kind):
+    never = dataclasses.replace(song.features, voiced=np.zeros_like(song.features.voiced))
+    made = versions.make(
+        dataclasses.replace(song, features=never), versions.Version(f"x#{kind}1", kind)
+    )
+    assert np.isfinite(made.vocals).all() and not made.features.voiced.any()
+
+
 def test_effects_change_the_sound_and_nothing_else(song):
     state = random.getstate(), np.random.get_state()[1].copy()
     # Bursts of noise, because a held note is like itself at every period.
@@ -106,7 +169,8 @@ def test_effects_change_the_sound_and_nothing_else(song):
 def build_versions(corpus, folder: Path, workers: int) -> None:
     """Records with versions of every voice, in a folder named after the number of workers."""
     argv = [f"--manifest={corpus.manifest}", "--num_shards=2", f"--cache_dir={corpus.cache}"]
-    argv += ["--sung_again=2", "--with_effects=1", f"--workers={workers}"]
+    argv += ["--sung_again=2", "--with_effects=1", "--tuned=1", "--spoken=1"]
+    argv += [f"--workers={workers}"]
     assert build.run([*argv, f"--output_dir={folder / str(workers)}"]) == 0
 
 
@@ -129,10 +193,15 @@ def test_versions_in_records(built, corpus):
     assert index.statistics == plain.statistics and index.singers == plain.singers
     names = {name for name in index.songs if "#" in name}
     expected = {f"{s}#{v}" for s in ("ann-solo", "ann-short", "ben-both")
-                for v in ("sung1", "sung2", "effects1")}  # fmt: skip
+                for v in ("sung1", "sung2", "tuned1", "spoken1", "effects1")}  # fmt: skip
     assert names == expected
-    assert index.counts == plain.counts | {"train": 4 * plain.counts["train"]}
-    found = {index.songs[int(r["song_index"])]: r for r in dataset.examples(built / "1", "train")}
+    examples = list(dataset.examples(built / "1", "train"))
+    found = {index.songs[int(r["song_index"])]: r for r in examples}
+    # Who speaks is done earlier; the others last as long as the voice.
+    spoken = [r for r in examples if "#spoken" in index.songs[int(r["song_index"])]]
+    assert 3 <= len(spoken) < plain.counts["train"]
+    train = {"train": 5 * plain.counts["train"] + len(spoken)}
+    assert index.counts == plain.counts | train
     wet, dry = found["ben-both#effects1"], found["ben-both"]
     for field in ("features", "f0", "voiced", "backing"):
         assert wet[field].numpy() == dry[field].numpy()
@@ -186,8 +255,8 @@ def test_who_lends_a_melody(rows):
     """Another training voice, whatever the order of the rows; nobody where there is no other."""
     voices = [row for row in rows.values() if row.vocals and row.split == "train"]
     train = {row.song_id: row.vocals for row in voices}
-    planned = versions.plan(list(rows.values()), 6, 2)
-    assert planned == versions.plan(list(rows.values())[::-1], 6, 2)
+    planned = versions.plan(list(rows.values()), 6, 2, tuned=1, spoken=2)
+    assert planned == versions.plan(list(rows.values())[::-1], 6, 2, tuned=1, spoken=2)
     assert planned.keys() == train.keys()
     lenders = set()
     for name, made in planned.items():
@@ -195,6 +264,8 @@ def test_who_lends_a_melody(rows):
             f"{name}#effects1",
             f"{name}#effects2",
         ]
+        others = [v.song_id for v in made if v.kind in ("tuned", "spoken")]
+        assert others == [f"{name}#tuned1", f"{name}#spoken1", f"{name}#spoken2"]
         donors = [v.donor for v in made if v.kind == "sung"]
         assert donors[::2] == [None] * 3
         assert set(donors[1::2]) <= set(train.values()) - {train[name]}

@@ -72,6 +72,20 @@ flags.DEFINE_integer(
     flag_values=FLAGS,
 )
 flags.DEFINE_integer(
+    "tuned",
+    0,
+    "Versions of each training voice sung again with the pitch corrected to the notes of a scale.",
+    lower_bound=0,
+    flag_values=FLAGS,
+)
+flags.DEFINE_integer(
+    "spoken",
+    0,
+    "Versions of each training voice sung again faster and lower, in a speaker's pitch, as in rap.",
+    lower_bound=0,
+    flag_values=FLAGS,
+)
+flags.DEFINE_integer(
     "with_effects",
     0,
     "Versions of each training voice with equaliser, compressor, echo and room; the target is dry.",
@@ -111,6 +125,8 @@ def build(
     beam_flags: Sequence[str] = (),
     sung: int = 0,
     effects: int = 0,
+    tuned: int = 0,
+    spoken: int = 0,
 ) -> schema.DatasetIndex:
     """Writes the records of all rows; the folder appears under its name only when complete.
 
@@ -125,6 +141,8 @@ def build(
       beam_flags: Beam's own, such as --runner=FlinkRunner.
       sung: versions of each training voice that are sung again, see `versions`.
       effects: versions of each training voice with effects.
+      tuned: versions of each training voice with the pitch corrected.
+      spoken: versions of each training voice as a speaker has them.
 
     Raises:
       DataError: output_dir exists already or another process builds it, a song cannot be read, no
@@ -142,7 +160,7 @@ def build(
         raise DataError(f"{output_dir} is not empty; choose another --output_dir")
     rows = sorted(rows, key=lambda row: row.song_id)
     singers = sorted({r.singer for r in rows if r.vocals is not None and r.split == "train"})
-    more = versions.plan(rows, sung, effects)
+    more = versions.plan(rows, sung, effects, tuned, spoken)
     names = [row.song_id for row in rows]
     names = sorted(names + [version.song_id for made in more.values() for version in made])
     number_of = {name: i for i, name in enumerate(names)}
@@ -327,6 +345,8 @@ def main(args: list[str]) -> int:
             args,
             FLAGS.sung_again,
             FLAGS.with_effects,
+            FLAGS.tuned,
+            FLAGS.spoken,
         )
         if not FLAGS.cache_dir:
             _remove(cache_dir)

@@ -2,6 +2,8 @@
 
 - `sung`: the voice sung again by WORLD, on its own melody at another height or on the melody of
   another voice, its formants shifted a little. Its features are those that were sung: exact.
+- `tuned`, `spoken`: as `sung`, on its own melody held to the notes of a scale, or in a speaker's
+  rhythm and pitch: pitch correction and rap, see `melodies`.
 - `effects`: the voice as productions have it (equalised, compressed, echoing, in a room), with the
   features of the dry one: from these a network learns to strip effects.
 
@@ -24,16 +26,12 @@ import soundfile
 from sep_tf import editing, world
 from sep_tf.config import AudioConfig
 from sep_tf.errors import DataError
-from tfrecords import manifest, songs
+from tfrecords import manifest, melodies, songs
 
 AUDIO = AudioConfig()
 # Semitones that a melody is shifted by, and a formant ratio of about one of them.
 _SHIFT = 7.0
 _FORMANTS = 2.0 ** (1.0 / 12.0)
-# A borrowed melody keeps its distance from the voice's own height.
-_TRANSPLANT_SHIFT = 3.0
-# Frames over which a borrowed melody is freed of octave errors.
-_MEDIAN_FRAMES = 9
 _ROOM_SECONDS = (0.2, 2.0)
 _ECHO_SECONDS = (0.08, 0.4)
 # Some engines have several workers in a process.
@@ -46,7 +44,7 @@ class Version:
 
     Attributes:
       song_id: its name in the data set.
-      kind: "sung" or "effects".
+      kind: "sung", "tuned", "spoken" or "effects".
       donor: recording whose melody is sung; None for the voice's own.
     """
 
@@ -55,7 +53,9 @@ class Version:
     donor: Path | None = None
 
 
-def plan(rows: list[manifest.Row], sung: int, effects: int) -> dict[str, list[Version]]:
+def plan(
+    rows: list[manifest.Row], sung: int, effects: int, tuned: int = 0, spoken: int = 0
+) -> dict[str, list[Version]]:
     """Versions of every training voice by its song_id.
 
     Args:
@@ -63,7 +63,10 @@ def plan(rows: list[manifest.Row], sung: int, effects: int) -> dict[str, list[Ve
       sung: versions sung again, of each voice; every second borrows the melody of another, if
         there is another.
       effects: versions with effects.
+      tuned: versions with their pitch corrected.
+      spoken: versions as a speaker has them.
     """
+    others = {"tuned": tuned, "spoken": spoken, "effects": effects}
     voices = sorted(
         (row for row in rows if row.vocals is not None and row.split == "train"),
         key=lambda row: row.song_id,
@@ -77,7 +80,9 @@ def plan(rows: list[manifest.Row], sung: int, effects: int) -> dict[str, list[Ve
                 donor = voices[(place + step) % len(voices)].vocals
             versions[row.song_id].append(Version(name, "sung", donor))
         versions[row.song_id] += [
-            Version(f"{row.song_id}#effects{number}", "effects") for number in range(1, effects + 1)
+            Version(f"{row.song_id}#{kind}{number}", kind)
+            for kind, count in others.items()
+            for number in range(1, count + 1)
         ]
     return versions
 
@@ -89,9 +94,9 @@ def make(song: songs.Song, version: Version) -> songs.Song:
       SepTfError: the donor cannot be read, or features are not finite.
       DataError: effects gave a value that is not finite.
     """
-    if version.kind == "sung":
-        return _sung(song, version)
-    return _with_effects(song, version)
+    if version.kind == "effects":
+        return _with_effects(song, version)
+    return _sung(song, version)
 
 
 def _generator(name: str) -> np.random.Generator:
@@ -101,52 +106,31 @@ def _generator(name: str) -> np.random.Generator:
 def _sung(song: songs.Song, version: Version) -> songs.Song:
     """Sung again: other pitch, other formants, no music of its own: it would not fit."""
     rng = _generator(version.song_id)
-    features = song.features
-    if version.donor is None:
-        semitones = rng.uniform(1.0, _SHIFT) * rng.choice((-1.0, 1.0))
-        features = editing.transpose(features, semitones)
-    else:
-        features = _transplanted(features, version.donor, rng)
+    features = _on_a_melody(song.features, version, rng)
     features = songs.finite(editing.scale_formants(features, _FORMANTS ** rng.uniform(-1.0, 1.0)))
-    vocals = world.synthesise(features, song.n_samples)
+    # Who speaks is done earlier.
+    spared = (len(song.features) - len(features)) * AUDIO.hop_length
+    vocals = world.synthesise(features, song.n_samples - spared)
     gain = songs.level_gain(vocals)
     louder = world.apply_gain(features.envelope, float(gain))
     features = dataclasses.replace(features, envelope=louder)
     return dataclasses.replace(song, vocals=vocals * gain, backing=None, features=features)
 
 
-def _transplanted(
-    features: world.VocoderFeatures, donor: Path, rng: np.random.Generator
+def _on_a_melody(
+    features: world.VocoderFeatures, version: Version, rng: np.random.Generator
 ) -> world.VocoderFeatures:
-    """The features on the donor's melody, around their own median, voiced where they were."""
-    voiced = features.voiced
-    melody = _melody(donor)
-    if melody is None or not voiced.any():
+    if version.kind != "sung" and features.voiced.any():
+        change = melodies.tuned if version.kind == "tuned" else melodies.spoken
+        return editing.transpose(change(features, rng), rng.uniform(-_SHIFT, _SHIFT) / 2.0)
+    if version.donor is not None:
+        lent = world.estimate_f0(songs.read(manifest.location(version.donor)), "dio")
+        melody = melodies.melody(lent)
+        if melody is not None and features.voiced.any():
+            return melodies.borrowed(features, melody, rng)
         return editing.transpose(features, rng.uniform(-_SHIFT, _SHIFT))
-    # There and back again, as often as needed: no jump at the ends.
-    place = int(rng.integers(len(melody))) + np.arange(len(features))
-    there = np.abs((place + len(melody)) % (2 * len(melody)) - len(melody))
-    semitones = melody[np.minimum(there, len(melody) - 1)]
-    height = np.median(features.f0[voiced])
-    semitones = semitones + rng.uniform(-_TRANSPLANT_SHIFT, _TRANSPLANT_SHIFT)
-    f0 = np.clip(height * 2.0 ** (semitones / 12.0), AUDIO.f0_floor, AUDIO.f0_ceil)
-    return dataclasses.replace(features, f0=f0.astype(np.float32))
-
-
-def _melody(path: Path) -> np.ndarray | None:
-    """Semitones from its median of every frame of a recording; None where nobody sings.
-
-    The quick estimator does: whatever it finds, the features are those of what is sung.
-    """
-    import scipy.ndimage
-
-    f0 = world.estimate_f0(songs.read(manifest.location(path)), "dio")
-    sung = np.flatnonzero(f0)
-    if not len(sung):
-        return None
-    semitones = 12.0 * np.log2(f0[sung] / np.median(f0[sung]))
-    whole = np.interp(np.arange(len(f0)), sung, semitones)
-    return scipy.ndimage.median_filter(whole, _MEDIAN_FRAMES, mode="nearest")
+    semitones = rng.uniform(1.0, _SHIFT) * rng.choice((-1.0, 1.0))
+    return editing.transpose(features, semitones)
 
 
 def _with_effects(song: songs.Song, version: Version) -> songs.Song:
