@@ -191,7 +191,7 @@ class SINStage(DecoderStage):
     requires = ("encoder",)
     frozen = "encoder"
     defaults = {"batch_size": 16, "phrase_frames": 256, "steps": 14000}
-    augment = PRODUCED
+    augment = dataclasses.replace(PRODUCED, speed=(0.7, 1.25))  # deeper ones lose their treble
 
     @classmethod
     def needed(cls, model_config: ModelConfig) -> tuple[str, ...]:
@@ -258,10 +258,10 @@ class F0Stage(Stage):
     name = "f0"
     defaults = {"batch_size": 16, "phrase_frames": 256, "steps": 6000}
     averages = frozenset({"within_50_cents", "voicing_right"})
-    # Other melodies, far from those of the recordings; long passages where nobody sings. Wider
-    # levels brought false alarms (docs/experiments.md, "F0 at any level").
+    # Other melodies, far from those of the recordings, down to basses; long passages where nobody
+    # sings. Wider levels brought false alarms (docs/experiments.md, "F0 at any level").
     augment = dataclasses.replace(
-        PRODUCED, altered=0.7, speed=(0.7, 1.4), vocal_free=0.2, vocals_db=(-34.0, -12.0)
+        PRODUCED, altered=0.7, speed=(0.6, 1.4), vocal_free=0.2, vocals_db=(-34.0, -12.0)
     )
 
     def create(self, config: ModelConfig, model_dir: Path) -> None:
