@@ -191,7 +191,7 @@ class SINStage(DecoderStage):
     requires = ("encoder",)
     frozen = "encoder"
     defaults = {"batch_size": 16, "phrase_frames": 256, "steps": 14000}
-    augment = dataclasses.replace(PRODUCED, speed=(0.7, 1.25))  # deeper ones lose their treble
+    augment = PRODUCED
 
     @classmethod
     def needed(cls, model_config: ModelConfig) -> tuple[str, ...]:
