@@ -13,7 +13,7 @@ from sep_tf.config import AugmentConfig
 from sep_tf.errors import DataError
 from tests import harness
 from tests.test_build_runs import digest
-from tfrecords import build, dataset, inspect, manifest, schema, songs, versions
+from tfrecords import build, dataset, inspect, manifest, melodies, schema, songs, versions
 
 
 @pytest.fixture(scope="module")
@@ -91,16 +91,30 @@ def wandering(song) -> songs.Song:
     return dataclasses.replace(song, features=dataclasses.replace(song.features, f0=f0))
 
 
-def test_a_corrected_pitch_stays_on_notes(wandering):
-    """Most of the time within a few cents of a semitone in its own tuning, near where it was."""
+def test_a_pitch_that_is_corrected_whole_is_on_notes(wandering, monkeypatch):
+    """A whole number of semitones from note to note, and never far from where it was."""
+    monkeypatch.setattr(melodies, "_CORRECTION", (1.0, 1.0))
+    monkeypatch.setattr(melodies, "_RETUNE_FRAMES", (1, 2))
+    for seed in range(8):
+        made = melodies.tuned(wandering.features, np.random.default_rng(seed))
+        semitones = 12 * np.log2(made.f0.astype(np.float64) / 440.0)
+        apart = semitones - semitones[0]
+        np.testing.assert_allclose(apart, np.round(apart), atol=1e-3)
+        assert len(np.unique(np.round(apart))) > 2
+        moved = semitones - 12 * np.log2(wandering.features.f0 / 440.0)
+        # Half of three semitones, the widest step, and the vibrato.
+        assert np.abs(moved).max() < 2.5
+
+
+def test_most_of_a_corrected_pitch_is_straight(wandering):
     straight = []
     for made in made_of(wandering, "tuned"):
         assert len(made.vocals) == wandering.n_samples
         np.testing.assert_array_equal(made.features.voiced, wandering.features.voiced)
         semitones = 12 * np.log2(made.features.f0 / 440.0)
         moved = semitones - 12 * np.log2(wandering.features.f0 / 440.0)
-        # Transposed by half of seven semitones at most; the widest scale has steps of three.
-        assert np.abs(moved).max() < 3.5 + 2.0
+        # Transposed by half of seven semitones at most.
+        assert np.abs(moved).max() < 3.5 + 2.5
         slope = np.abs(np.gradient(semitones)) * 200
         straight.append(np.median(slope) / np.median(np.abs(np.gradient(moved) * 200)))
         again = world.synthesise(made.features, wandering.n_samples)
@@ -127,6 +141,8 @@ def test_a_speaker_is_faster_and_lower(song):
         shares.append(share)
         heights.append(np.median(semitones))
     assert len(set(np.round(shares, 3))) == 6 and np.ptp(heights) > 1.0
+    # Seven semitones lower at most; where accents fall moves the median a little.
+    assert max(heights) < 1.0 and min(heights) > -8.0 and np.median(heights) < -1.0
 
 
 @pytest.mark.parametrize("kind", ["tuned", "spoken"])

@@ -37,7 +37,7 @@ def borrowed(
       features: of a voice that is voiced somewhere.
       melody: semitones from its median, [frames], not empty; goes there and back again as often as
         needed, so that no end is a jump.
-      rng: draws where it begins, and three semitones up or down.
+      rng: draws where it begins, and up to three semitones up or down.
     """
     place = int(rng.integers(len(melody))) + np.arange(len(features))
     there = np.abs((place + len(melody)) % (2 * len(melody)) - len(melody))
@@ -46,8 +46,8 @@ def borrowed(
     return _at(features, _height(features) + semitones + shift)
 
 
-def melody(f0: np.ndarray) -> np.ndarray | None:
-    """Semitones from its median in every frame of an estimate (Hz, 0 unvoiced); None if it is."""
+def melody_of(f0: np.ndarray) -> np.ndarray | None:
+    """Semitones from the median in every frame of an estimate (Hz, 0 unvoiced); None without any."""
     import scipy.ndimage
 
     sung = np.flatnonzero(f0)

@@ -120,12 +120,16 @@ def _sung(song: songs.Song, version: Version) -> songs.Song:
 def _on_a_melody(
     features: world.VocoderFeatures, version: Version, rng: np.random.Generator
 ) -> world.VocoderFeatures:
-    if version.kind != "sung" and features.voiced.any():
-        change = melodies.tuned if version.kind == "tuned" else melodies.spoken
-        return editing.transpose(change(features, rng), rng.uniform(-_SHIFT, _SHIFT) / 2.0)
+    """What a version sings; a voice without a voiced frame has no melody, and is transposed."""
+    if version.kind == "spoken" and features.voiced.any():
+        return melodies.spoken(features, rng)
+    if version.kind == "tuned" and features.voiced.any():
+        shift = rng.uniform(-_SHIFT, _SHIFT) / 2.0
+        return editing.transpose(melodies.tuned(features, rng), shift)
     if version.donor is not None:
+        # The quick estimator does: whatever it finds, the features are those of what is sung.
         lent = world.estimate_f0(songs.read(manifest.location(version.donor)), "dio")
-        melody = melodies.melody(lent)
+        melody = melodies.melody_of(lent)
         if melody is not None and features.voiced.any():
             return melodies.borrowed(features, melody, rng)
         return editing.transpose(features, rng.uniform(-_SHIFT, _SHIFT))
