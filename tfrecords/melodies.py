@@ -47,7 +47,7 @@ def borrowed(
 
 
 def melody_of(f0: np.ndarray) -> np.ndarray | None:
-    """Semitones from the median in every frame of an estimate (Hz, 0 unvoiced); None without any."""
+    """Semitones from the median in every frame of an f0 (Hz, 0 unvoiced); None without any."""
     import scipy.ndimage
 
     sung = np.flatnonzero(f0)
