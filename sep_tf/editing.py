@@ -26,7 +26,12 @@ def transpose(features: VocoderFeatures, semitones: float) -> VocoderFeatures:
     """The same voice so many semitones higher; formants stay. f0 ends at 50 and 1100 Hz."""
     if not semitones:
         return features
-    f0 = np.clip(features.f0 * 2.0 ** (semitones / 12.0), AUDIO.f0_floor, AUDIO.f0_ceil)
+    return on_contour(features, features.f0 * 2.0 ** (semitones / 12.0))
+
+
+def on_contour(features: VocoderFeatures, f0: np.ndarray) -> VocoderFeatures:
+    """The same voice on a contour, [T] Hz in every frame; it ends at 50 and 1100 Hz."""
+    f0 = np.clip(f0, AUDIO.f0_floor, AUDIO.f0_ceil)
     return dataclasses.replace(features, f0=f0.astype(np.float32))
 
 

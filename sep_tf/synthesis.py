@@ -73,7 +73,7 @@ class VocoderFeatures:
     def __len__(self) -> int:
         return len(self.envelope)
 
-    def __getitem__(self, frames: slice) -> "VocoderFeatures":
+    def __getitem__(self, frames: slice | np.ndarray) -> "VocoderFeatures":
         return VocoderFeatures(*(getattr(self, f.name)[frames] for f in dataclasses.fields(self)))
 
     @property

@@ -6,11 +6,9 @@
 - `spoken`: faster and lower, on a speaker's contour instead of notes, as in rap.
 """
 
-import dataclasses
-
 import numpy as np
 
-from sep_tf import world
+from sep_tf import editing, pitch, world
 from sep_tf.config import AudioConfig
 
 AUDIO = AudioConfig()
@@ -77,10 +75,7 @@ def tuned(features: world.VocoderFeatures, rng: np.random.Generator) -> world.Vo
 def spoken(features: world.VocoderFeatures, rng: np.random.Generator) -> world.VocoderFeatures:
     """The features faster, on the contour of a speaker: fewer frames."""
     frames = np.arange(0.0, len(features), rng.uniform(*_FASTER)).astype(int)
-    fast = world.VocoderFeatures(
-        features.envelope[frames], features.aperiodicity[frames],
-        features.f0[frames], features.voiced[frames],
-    )  # fmt: skip
+    fast = features[frames]
     rate, contour = AUDIO.frames_per_second, np.zeros(len(fast))
     start = 0
     while start < len(fast):
@@ -96,8 +91,7 @@ def spoken(features: world.VocoderFeatures, rng: np.random.Generator) -> world.V
 
 
 def _semitones(f0: np.ndarray) -> np.ndarray:
-    """MIDI numbers without 69: semitones from A4."""
-    return 12.0 * np.log2(np.asarray(f0, np.float64) / 440.0)
+    return pitch.hz_to_cents(np.asarray(f0, np.float64)) / 100.0
 
 
 def _height(features: world.VocoderFeatures) -> float:
@@ -105,6 +99,5 @@ def _height(features: world.VocoderFeatures) -> float:
 
 
 def _at(features: world.VocoderFeatures, semitones: np.ndarray) -> world.VocoderFeatures:
-    """The features at a pitch in semitones from A4, which ends at 50 and 1100 Hz."""
-    f0 = np.clip(440.0 * 2.0 ** (semitones / 12.0), AUDIO.f0_floor, AUDIO.f0_ceil)
-    return dataclasses.replace(features, f0=f0.astype(np.float32))
+    """The features at a pitch as `_semitones` counts it."""
+    return editing.on_contour(features, pitch.cents_to_hz(100.0 * semitones))
