@@ -23,6 +23,7 @@ from tfrecords import (
     songs,
     versions,
 )
+from tfrecords.recipe import Recipe
 
 
 @pytest.fixture(scope="module")
@@ -99,7 +100,9 @@ def test_an_analysis_that_is_not_finite_is_that_of_one_song(corpus, rows, tmp_pa
 
     monkeypatch.setattr(world, "analyse", spoiled)
     listed = few(rows, "ann-short", "ben-both", "band-1")
-    index = build.build(listed, tmp_path / "out", 2, tmp_path / "cache", 1, skip_bad=True, sung=1)
+    index = build.build(
+        listed, tmp_path / "out", 2, tmp_path / "cache", 1, skip_bad=True, recipe=Recipe(sung=1)
+    )
     assert index.failed == ("ben-both", "ben-both#sung1") and index.counts["train"] == 2
     with (tmp_path / "out.failed.csv").open(newline="") as file:
         assert list(csv.reader(file))[1:] == [

@@ -14,6 +14,7 @@ from sep_tf.errors import DataError
 from tests import harness
 from tests.test_build_runs import digest
 from tfrecords import build, dataset, inspect, manifest, melodies, schema, songs, versions
+from tfrecords.recipe import Recipe
 
 
 @pytest.fixture(scope="module")
@@ -246,7 +247,7 @@ def test_what_is_heard_of_effects_is_not_in_the_target(built, corpus):
 def test_names_that_clash(rows, tmp_path):
     clash = dataclasses.replace(rows["ann-short"], song_id="ann-solo#sung1")
     with pytest.raises(DataError, match="named like a version"):
-        build.build([rows["ann-solo"], clash], tmp_path / "out", 1, None, 1, sung=1)
+        build.build([rows["ann-solo"], clash], tmp_path / "out", 1, None, 1, recipe=Recipe(sung=1))
 
 
 def test_music_of_a_fixed_mixture_begins_where_it_says(rows, corpus):
@@ -271,8 +272,8 @@ def test_who_lends_a_melody(rows):
     """Another training voice, whatever the order of the rows; nobody where there is no other."""
     voices = [row for row in rows.values() if row.vocals and row.split == "train"]
     train = {row.song_id: row.vocals for row in voices}
-    planned = versions.plan(list(rows.values()), 6, 2, tuned=1, spoken=2)
-    assert planned == versions.plan(list(rows.values())[::-1], 6, 2, tuned=1, spoken=2)
+    planned = versions.plan(list(rows.values()), Recipe(6, 1, 2, 2))
+    assert planned == versions.plan(list(rows.values())[::-1], Recipe(6, 1, 2, 2))
     assert planned.keys() == train.keys()
     lenders = set()
     for name, made in planned.items():
@@ -287,7 +288,7 @@ def test_who_lends_a_melody(rows):
         assert set(donors[1::2]) <= set(train.values()) - {train[name]}
         lenders |= set(donors[1::2])
     assert lenders == set(train.values())
-    alone = versions.plan([rows["ann-short"], rows["band-1"]], 4, 0)
+    alone = versions.plan([rows["ann-short"], rows["band-1"]], Recipe(sung=4))
     assert [v.donor for v in alone["ann-short"]] == [None] * 4 and len(alone) == 1
 
 
@@ -298,7 +299,7 @@ def test_a_lender_that_cannot_be_read(rows, corpus, tmp_path, capsys):
     broken = dataclasses.replace(rows["ann-short"], song_id="bad", vocals=bad)
     listed = [rows["ben-both"], broken]
     index = build.build(
-        listed, tmp_path / "out", 1, corpus.cache, 1, skip_bad=True, sung=2, effects=0
+        listed, tmp_path / "out", 1, corpus.cache, 1, skip_bad=True, recipe=Recipe(sung=2)
     )
     assert index.failed == ("bad", "bad#sung1", "bad#sung2", "ben-both#sung2")
     assert index.counts == {"train": 2}

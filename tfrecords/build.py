@@ -22,6 +22,7 @@ from sep_tf import cli
 from sep_tf.config import AudioConfig, RecordConfig
 from sep_tf.errors import DataError
 from tfrecords import exclusive, manifest, progress, schema
+from tfrecords.recipe import RECORDINGS, Recipe, read_weight
 
 PROGRAM = cli.Program(
     "build",
@@ -92,6 +93,13 @@ flags.DEFINE_integer(
     lower_bound=0,
     flag_values=FLAGS,
 )
+flags.DEFINE_multi_string(
+    "weight",
+    [],
+    "SINGER=NUMBER, such as 'gts_*=4' or kumi=0.5: how many times records of a training singer are "
+    "written, or which share of them. Training draws records evenly.",
+    flag_values=FLAGS,
+)
 
 # Work of a second of music beside that of a second of voice, which is analysed.
 _MUSIC_WORK = 0.05
@@ -123,10 +131,7 @@ def build(
     report: progress.Progress | None = None,
     skip_bad: bool = False,
     beam_flags: Sequence[str] = (),
-    sung: int = 0,
-    effects: int = 0,
-    tuned: int = 0,
-    spoken: int = 0,
+    recipe: Recipe = RECORDINGS,
 ) -> schema.DatasetIndex:
     """Writes the records of all rows; the folder appears under its name only when complete.
 
@@ -139,10 +144,7 @@ def build(
       report: called with songs done, songs in all and the share of the work done.
       skip_bad: leave songs out that fail; else all are tried, and nothing is built.
       beam_flags: Beam's own, such as --runner=FlinkRunner.
-      sung: versions of each training voice that are sung again, see `versions`.
-      effects: versions of each training voice with effects.
-      tuned: versions of each training voice with the pitch corrected.
-      spoken: versions of each training voice as a speaker has them.
+      recipe: what is made of the training voices beside their recordings, and how often.
 
     Raises:
       DataError: output_dir exists already or another process builds it, a song cannot be read, no
@@ -160,7 +162,8 @@ def build(
         raise DataError(f"{output_dir} is not empty; choose another --output_dir")
     rows = sorted(rows, key=lambda row: row.song_id)
     singers = sorted({r.singer for r in rows if r.vocals is not None and r.split == "train"})
-    more = versions.plan(rows, sung, effects, tuned, spoken)
+    recipe.check(singers)
+    more = versions.plan(rows, recipe)
     names = [row.song_id for row in rows]
     names = sorted(names + [version.song_id for made in more.values() for version in made])
     number_of = {name: i for i, name in enumerate(names)}
@@ -172,12 +175,12 @@ def build(
         cache_dir = cache_dir and manifest.location(manifest.absolute(cache_dir))
         plan = pipeline.Plan(partial, cache_dir)
         number = {singer: i for i, singer in enumerate(singers)}
-        elements = [
-            pipeline.song_element(
-                number_of, row, number.get(row.singer, -1), num_shards, more.get(row.song_id, ())
+        elements = []
+        for row in rows:
+            singer, made = number.get(row.singer, -1), more.get(row.song_id, ())
+            elements.append(
+                pipeline.song_element(number_of, row, singer, num_shards, made, recipe.weight(row))
             )
-            for row in rows
-        ]
         work = _work(rows, names, more)
         # Longest first: engines deal them out in turn, and end together.
         elements.sort(key=lambda element: -work[element["index"]])
@@ -254,6 +257,7 @@ def _index(
         result["counts"],
         schema.Statistics.from_dict(result["statistics"]),
         tuple(song for song, _ in failed),
+        tuple(names[number] for number in result["unwritten"]),
     )
 
 
@@ -321,6 +325,8 @@ def main(args: list[str]) -> int:
     PROGRAM.require([], "manifest", "output_dir")
     if manifest.is_remote(FLAGS.manifest):
         cli.import_tensorflow()
+    weights = tuple(read_weight(text) for text in FLAGS.weight)
+    recipe = Recipe(FLAGS.sung_again, FLAGS.tuned, FLAGS.spoken, FLAGS.with_effects, weights)
     rows = manifest.read_manifest(FLAGS.manifest)
     letters = f"{FLAGS.output_dir.rstrip('/')}.failed.csv"
     if not FLAGS.skip_bad:
@@ -343,17 +349,14 @@ def main(args: list[str]) -> int:
             report,
             FLAGS.skip_bad,
             args,
-            FLAGS.sung_again,
-            FLAGS.with_effects,
-            FLAGS.tuned,
-            FLAGS.spoken,
+            recipe,
         )
         if not FLAGS.cache_dir:
             _remove(cache_dir)
     if index.failed:
         PROGRAM.note(f"{len(index.failed)} songs failed and were left out, see {letters}")
     counts = ", ".join(f"{name} {count}" for name, count in index.counts.items())
-    kept = len(index.songs) - len(index.failed)
+    kept = len(index.songs) - len(index.failed) - len(index.unwritten)
     print(f"{FLAGS.output_dir}: {kept} songs, {len(index.singers)} singers; {counts}")
     return 0
 

@@ -81,11 +81,16 @@ class Checker:
         found = dict(sorted(self._counts.items()))
         if found != self._index.counts:
             raise DataError(f"{folder}: holds {found} records, {schema.INDEX_NAME} counts others")
-        lacking = set(range(len(self._index.songs))) - set(self._songs)
-        lacking -= {self._index.songs.index(song) for song in self._index.failed}
+        without = {*self._index.failed, *self._index.unwritten}
+        lacking = [
+            song
+            for number, song in enumerate(self._index.songs)
+            if number not in self._songs and song not in without
+        ]
         if lacking:
-            song = self._index.songs[min(lacking)]
-            raise DataError(f"{folder}: no record of {len(lacking)} songs, the first is '{song}'")
+            raise DataError(
+                f"{folder}: no record of {len(lacking)} songs, the first is '{lacking[0]}'"
+            )
 
     def _check_fields(self, record: Record) -> None:
         values, frames = record.values, record.values["frames"]

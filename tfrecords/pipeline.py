@@ -20,7 +20,7 @@ import tensorflow as tf
 from sep_tf import cli, world
 from sep_tf.config import AudioConfig
 from sep_tf.errors import DataError
-from tfrecords import engine, manifest, schema, songs, versions
+from tfrecords import engine, manifest, recipe, schema, songs, versions
 
 AUDIO = AudioConfig()
 RESULT_NAME = "result.json"
@@ -44,6 +44,7 @@ def song_element(
     singer: int,
     num_shards: int,
     more: Sequence[versions.Version] = (),
+    weight: float = 1.0,
 ) -> dict[str, Any]:
     """A song as it travels, and its versions: plain values that every engine can carry.
 
@@ -53,6 +54,7 @@ def song_element(
       singer: number, -1 for one that is not trained.
       num_shards: of each family.
       more: versions of the song.
+      weight: how often its records, and those of its versions, are written.
     """
     family = row.split if row.vocals is not None else f"{row.split}_backing"
 
@@ -62,7 +64,9 @@ def song_element(
 
     own = named(row.song_id, None)
     made = [named(version.song_id, dataclasses.astuple(version)) for version in more]
-    values = {"row": dataclasses.astuple(row), "singer": singer, "family": family}
+    values = {
+        "row": dataclasses.astuple(row), "singer": singer, "family": family, "weight": weight,
+    }  # fmt: skip
     return values | {"index": own["index"], "versions": [own, *made]}
 
 
@@ -80,6 +84,7 @@ def analyse(
         version = versions.Version(*part["version"]) if part["version"] else None
         name = version.song_id if version else row.song_id
         done = {"index": part["index"], "family": element["family"], "records": 0, "error": None}
+        done["unwritten"] = False
         try:
             if failure:
                 raise failure
@@ -92,20 +97,25 @@ def analyse(
             done["error"] = text if isinstance(error, DataError) else f"song '{name}': {text}"
         else:
             # No song is to blame where its records cannot be written: that ends the build.
-            done["records"] = _write_song(made, part["index"], element["singer"], plan)
+            done["records"] = _write_song(made, name, part["index"], element, plan)
+            done["unwritten"] = element["weight"] < 1.0 and not done["records"]
             # Versions have no part in the statistics: those are of recordings.
             done["sums"] = song_sums(song) if row.split == "train" and not version else None
         yield part["shard"], done
 
 
-def _write_song(song: songs.Song, index: int, singer: int, plan: Plan) -> int:
+def _write_song(
+    song: songs.Song, name: str, index: int, element: dict[str, Any], plan: Plan
+) -> int:
+    """Writes the records of a song or version, as often as they weigh; returns how many."""
     path = plan.song_file(index)
     partial = f"{path}.{os.getpid()}.partial"
     count = 0
     with tf.io.TFRecordWriter(partial) as writer:
-        for example in songs.cut(song, index, singer):
-            writer.write(songs.serialise(example))
-            count += 1
+        for number, example in enumerate(songs.cut(song, index, element["singer"])):
+            for _ in range(recipe.copies(name, number, element["weight"])):
+                writer.write(songs.serialise(example))
+                count += 1
     tf.io.gfile.rename(partial, path, overwrite=True)
     return count
 
@@ -154,6 +164,7 @@ def finish(keyed: tuple[str, Iterable[list]], plan: Plan) -> str:
     result = {
         "counts": dict(sorted(counts.items())),
         "failures": [[song["index"], song["error"]] for song in done if song["error"]],
+        "unwritten": [song["index"] for song in done if song["unwritten"]],
     }
     try:
         reduced = schema.reduce_statistics([s[0] for s in sums], [s[1] for s in sums])

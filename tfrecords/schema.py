@@ -74,6 +74,8 @@ class DatasetIndex:
 
     # Songs that could not be read, and have no records.
     failed: tuple[str, ...] = ()
+    # Songs of which a weight below 1 left no record.
+    unwritten: tuple[str, ...] = ()
 
     def to_json(self) -> str:
         """The contents of dataset.json."""
@@ -100,7 +102,8 @@ class DatasetIndex:
             stats = Statistics.from_dict(values.pop("statistics"))
             values = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
             index = cls(statistics=stats, **values)
-            if not (isinstance(index.counts, dict) and set(index.failed) <= set(index.songs)):
+            without = {*index.failed, *index.unwritten}
+            if not (isinstance(index.counts, dict) and without <= set(index.songs)):
                 raise TypeError("its counts or songs make no sense")
             for names in (index.singers, index.songs):
                 if not isinstance(names, tuple) or not all(isinstance(n, str) for n in names):

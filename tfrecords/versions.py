@@ -27,6 +27,7 @@ from sep_tf import editing, world
 from sep_tf.config import AudioConfig
 from sep_tf.errors import DataError
 from tfrecords import manifest, melodies, songs
+from tfrecords.recipe import Recipe
 
 AUDIO = AudioConfig()
 # Semitones that a melody is shifted by, and a formant ratio of about one of them.
@@ -53,27 +54,19 @@ class Version:
     donor: Path | None = None
 
 
-def plan(
-    rows: list[manifest.Row], sung: int, effects: int, tuned: int = 0, spoken: int = 0
-) -> dict[str, list[Version]]:
+def plan(rows: list[manifest.Row], recipe: Recipe) -> dict[str, list[Version]]:
     """Versions of every training voice by its song_id.
 
-    Args:
-      rows: of the manifest.
-      sung: versions sung again, of each voice; every second borrows the melody of another, if
-        there is another.
-      effects: versions with effects.
-      tuned: versions with their pitch corrected.
-      spoken: versions as a speaker has them.
+    Every second of those sung again borrows the melody of another voice, if there is another.
     """
-    others = {"tuned": tuned, "spoken": spoken, "effects": effects}
+    others = {"tuned": recipe.tuned, "spoken": recipe.spoken, "effects": recipe.effects}
     voices = sorted(
         (row for row in rows if row.vocals is not None and row.split == "train"),
         key=lambda row: row.song_id,
     )
     versions: dict[str, list[Version]] = {row.song_id: [] for row in voices}
     for place, row in enumerate(voices):
-        for number in range(1, sung + 1):
+        for number in range(1, recipe.sung + 1):
             name, donor = f"{row.song_id}#sung{number}", None
             if number % 2 == 0 and len(voices) > 1:
                 step = _generator(f"{name}/donor").integers(1, len(voices))

@@ -1,0 +1,75 @@
+"""What is built of the training voices beside their recordings, and how often each is there.
+
+Training draws records evenly. A corpus has more minutes of some voices than they are worth: a
+voicebank of single notes is long, a professional's songs are few. `weights` say how many times the
+records of a singer are written, below 1 how many of them.
+"""
+
+import dataclasses
+import fnmatch
+import hashlib
+import math
+from collections.abc import Iterable
+
+from sep_tf.errors import DataError
+from tfrecords import manifest
+
+
+@dataclasses.dataclass(frozen=True)
+class Recipe:
+    """See `versions` for what is made of a voice.
+
+    Attributes:
+      sung: versions of each training voice that are sung again.
+      tuned: versions with the pitch corrected.
+      spoken: versions as a speaker has them.
+      effects: versions with effects.
+      weights: (singer or pattern of fnmatch, weight); the first that fits counts, else 1.
+    """
+
+    sung: int = 0
+    tuned: int = 0
+    spoken: int = 0
+    effects: int = 0
+    weights: tuple[tuple[str, float], ...] = ()
+
+    def weight(self, row: manifest.Row) -> float:
+        """How often the records of a row are written; those of other splits, and music, once."""
+        if row.vocals is None or row.split != "train":
+            return 1.0
+        fitting = (weight for name, weight in self.weights if fnmatch.fnmatchcase(row.singer, name))
+        return next(fitting, 1.0)
+
+    def check(self, singers: Iterable[str]) -> None:
+        """Raises DataError where a weight fits none of the training singers."""
+        singers = list(singers)
+        for name, _ in self.weights:
+            if not fnmatch.filter(singers, name):
+                raise DataError(f"--weight={name}=...: no training singer is called so")
+
+
+# Nothing but the recordings, each once.
+RECORDINGS = Recipe()
+
+
+def read_weight(text: str) -> tuple[str, float]:
+    """SINGER=NUMBER; raises DataError."""
+    name, _, number = text.rpartition("=")
+    try:
+        weight = float(number)
+    except ValueError:
+        weight = math.nan
+    if not name or not 0.0 < weight <= 100.0:
+        raise DataError(f"--weight={text}: not SINGER=NUMBER, with a number above 0 and up to 100")
+    return name, weight
+
+
+def copies(song_id: str, number: int, weight: float) -> int:
+    """How often record `number` (0, 1, ...) of a song is written.
+
+    Whole weights are that; of others the mean over a song's records is. Songs of one record begin
+    at different places, so that as many of them are kept as of longer ones.
+    """
+    digest = hashlib.sha256(song_id.encode()).digest()
+    begin = int.from_bytes(digest[:4], "big") / 2**32
+    return math.floor((number + 1) * weight + begin) - math.floor(number * weight + begin)
