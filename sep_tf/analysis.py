@@ -22,7 +22,7 @@ from sep_tf.runtimes import chunks
 
 AUDIO = AudioConfig()
 # Changed whenever the voice of the same model would: voicing, correction, colour.
-VERSION = "analysis-1"
+VERSION = "analysis-2"
 # Frames around what harvest finds in which its contour is better than the network's (200 ms).
 _KNOWN_FRAMES = 40
 # Frames from this probability of voicing on, and so many around, are measured by the mixture.

@@ -2,7 +2,7 @@
 
 SIN's probability of voicing is of a frame and the second around it. Whether music is taken for a
 voice shows in how loud that voice is: mostly quieter than what has been sung so far, unless the
-song as a whole is quieter now. How the constants were found and what they bring:
+song as a whole is quieter now. What stays in doubt is sung beside what is sure. How the constants were found and what they bring:
 docs/experiments.md.
 """
 
@@ -29,6 +29,10 @@ _FALL_DB = 4.0
 _PRIOR_FRAMES, _PRIOR_DB = 2_000, -11.0
 # Keeps probabilities of 0 and 1 finite.
 _SURE = 1e-4
+# Hysteresis, over the threshold's log-odds: in a stretch of frames above the lower, frames are
+# voiced so long after one above the higher (a second), and before one (half a second).
+_STILL, _SURELY = -0.5, 2.0
+_SINCE_FRAMES, _SOON_FRAMES = 200, 100
 
 # Frames that a consonant or breath may lie from what is sung (200 ms). The surest frame within
 # these counts: the envelope is quieter by so many dB for each unit that its log-odds of voicing are
@@ -43,13 +47,13 @@ _SHORTEST_FRAMES = 10
 # Mixture frames below this level (dBFS) hold nothing that could be sung.
 _SILENCE_DB = -80.0
 
-# Frames by which decisions are late: one second.
-DELAY_FRAMES = 200
-# Frames on both sides that a decision depends on: mean levels of mixture and voice, then consonants
-# and the fade.
-_REACH = 2 * _MEAN_FRAMES + _CONSONANT_FRAMES + _FADE_FRAMES
-# What is left of the delay also counts as sung so far.
-_AHEAD = DELAY_FRAMES - _REACH
+# Frames on both sides that a decision depends on: mean levels of mixture and voice, then what is
+# surely sung, consonants and the fade.
+_REACH = 2 * _MEAN_FRAMES + max(_SOON_FRAMES, _CONSONANT_FRAMES + _FADE_FRAMES)
+# What comes soon also counts as sung so far.
+_AHEAD = 30
+# Frames by which decisions are late.
+DELAY_FRAMES = _REACH + _AHEAD
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,6 +85,8 @@ class Decider:
         # and of the mixture (dB), and the running sums.
         self._rows = np.zeros((0, 8))
         self._decided = 0
+        # Frames since one was surely sung, in the stretch that the last decided one belongs to.
+        self._since = math.inf
         self._sums = np.zeros(5)
 
     def push(self, probability: np.ndarray, envelope: np.ndarray, mixture_db: np.ndarray) -> Sung:
@@ -135,11 +141,23 @@ class Decider:
         )
         silent = (strongest <= _NOBODY) | (self._rows[:, 2] <= _SILENCE_DB)
         frames = slice(self._decided, stop)
-        voiced = (odds > self._threshold) & ~silent
-        found = Sung(voiced[frames], np.where(silent, -math.inf, gain_db)[frames])
+        voiced = self._voiced(odds[self._decided :], stop - self._decided)
+        found = Sung(voiced & ~silent[frames], np.where(silent, -math.inf, gain_db)[frames])
         kept = min(stop, _REACH)
         self._rows, self._decided = self._rows[stop - kept :], kept
         return found
+
+    def _voiced(self, odds: np.ndarray, count: int) -> np.ndarray:
+        """Which of the next `count` frames are voiced, by log-odds of all that follow."""
+        odds = odds - self._threshold
+        if not self._relative:
+            return odds[:count] > 0.0
+        still, surely = odds > _STILL, odds > _SURELY
+        since = _frames_since(surely, still, self._since)[:count]
+        until = _frames_since(surely[::-1], still[::-1])[::-1][:count]
+        if count:
+            self._since = since[-1]
+        return (since <= _SINCE_FRAMES) | (until <= _SOON_FRAMES)
 
     def _odds(self) -> np.ndarray:
         """Log-odds of voicing of every row; those of pending rows are not final."""
@@ -198,6 +216,17 @@ def _mean(values: np.ndarray, reach: int) -> np.ndarray:
     first = np.maximum(position - reach, 0)
     last = np.minimum(position + reach + 1, len(values))
     return (total[last] - total[first]) / (last - first)
+
+
+def _frames_since(events: np.ndarray, within: np.ndarray, before: float = math.inf) -> np.ndarray:
+    """Frames since the last event, [T], infinite where a frame that is not `within` lies between.
+
+    An event is within; `before` is that number of the frame before the first.
+    """
+    index = np.arange(len(events), dtype=np.float64)
+    last = np.maximum.accumulate(np.where(events, index, -1.0 - before))
+    left = np.maximum.accumulate(np.where(within, -math.inf, index))
+    return np.where(last > left, index - last, math.inf)
 
 
 def _strongest(values: np.ndarray, reach: int) -> np.ndarray:

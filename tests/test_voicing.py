@@ -73,20 +73,20 @@ def test_a_song_may_have_any_level(gain_db, seed):
     np.testing.assert_allclose(found[1], moved[1], atol=1e-3)
 
 
-def test_decisions_come_a_second_late():
+def test_decisions_come_late():
     decider = voicing.Decider(0.5, relative=True)
     one = np.ones(150), coded(np.full(150, -20.0)), np.full(150, -15.0)
-    assert [len(decider.push(*one).voiced) for _ in range(4)] == [0, 100, 150, 150]
+    assert [len(decider.push(*one).voiced) for _ in range(4)] == [0, 50, 150, 150]
     assert len(decider.finish().voiced) == voicing.DELAY_FRAMES
     assert len(voicing.Decider(0.5, relative=True).finish().voiced) == 0
 
 
 def test_what_is_quieter_than_what_was_sung_is_music():
     """The same probability: sung where it is as loud as the voice, not where it is 15 dB below."""
-    probability = np.concatenate([np.full(2000, 0.95), np.full(400, 0.5), np.full(400, 0.5)])
-    level = np.concatenate([np.full(2000, -20.0), np.full(400, -20.0), np.full(400, -35.0)])
+    probability = np.concatenate([np.full(2000, 0.95), np.full(150, 0.5), np.full(400, 0.5)])
+    level = np.concatenate([np.full(2150, -20.0), np.full(400, -35.0)])
     voiced, _ = decide(probability, level)
-    assert voiced[:2340].all() and not voiced[2460:].any()
+    assert voiced[:2090].all() and not voiced[2210:].any()
     plain, _ = decide(probability + 0.01, level, relative=False)
     assert plain.all()
 
@@ -141,11 +141,11 @@ def test_the_threshold_is_the_models():
 
 def test_a_quieter_part_of_a_song_is_sung_as_well():
     """All is 15 dB quieter, then the voice alone: music, until the loud part is forgotten."""
-    probability = np.full(50_000, 0.7)
+    probability = np.full(50_000, 0.9)
     level, mixture = np.full(50_000, -20.0), np.full(50_000, -15.0)
     level[2000:], mixture[2000:4000] = -35.0, -30.0
     voiced, _ = decide(probability, level, mixture)
-    assert voiced[:1900].all() and voiced[2200:3900].all() and not voiced[4100:4500].any()
+    assert voiced[:1900].all() and voiced[2200:3900].all() and not voiced[4300:4500].any()
     assert voiced[40_000:].all()
 
 
@@ -249,3 +249,39 @@ def test_a_contour_says_itself_what_is_sung():
     features = heard(Constant(0.01), contour)
     assert features.voiced[:150].all() and not features.voiced[152:].any()
     assert (features.envelope[:180, 0] > -10).all() and (features.envelope[195:, 0] < -30).all()
+
+
+def test_what_is_doubted_is_sung_around_what_is_sure():
+    """Above the threshold or a little below: half a second before, and a second after."""
+    decider = voicing.Decider(0.5, relative=True)
+    for doubt in (0.4, -0.4):
+        odds = np.full(1000, doubt)
+        odds[500] = 4.0
+        voiced = decider._voiced(odds, 1000)
+        np.testing.assert_array_equal(np.flatnonzero(voiced), np.arange(400, 701))
+        # Not beyond a frame that nobody sings.
+        odds[[450, 600]] = -1.0
+        voiced = decider._voiced(odds, 1000)
+        np.testing.assert_array_equal(np.flatnonzero(voiced), np.arange(451, 600))
+
+
+@settings(deadline=None, max_examples=100)
+@given(st.lists(st.floats(-3.0, 5.0), min_size=1, max_size=60), st.integers(0, 3))
+def test_hysteresis_frame_by_frame(coarse, seed):
+    """As `_voiced` says it in words, whatever is decided at once."""
+    odds = np.repeat(coarse, 12) + np.random.default_rng(seed).normal(0, 0.2, 12 * len(coarse))
+    expected = np.zeros(len(odds), bool)
+    for sure in np.flatnonzero(odds > voicing._SURELY):
+        for step, most in ((1, voicing._SINCE_FRAMES), (-1, voicing._SOON_FRAMES)):
+            frame = sure
+            while 0 <= frame < len(odds) and abs(frame - sure) <= most:
+                if odds[frame] <= voicing._STILL:
+                    break
+                expected[frame] = True
+                frame += step
+    whole = voicing.Decider(0.5, relative=True)._voiced(odds, len(odds))
+    np.testing.assert_array_equal(whole, expected)
+    pieces, decider = [], voicing.Decider(0.5, relative=True)
+    for first in range(0, len(odds), 50):
+        pieces.append(decider._voiced(odds[first:], min(50, len(odds) - first)))
+    np.testing.assert_array_equal(np.concatenate(pieces), expected)
