@@ -2,8 +2,8 @@
 
 SIN's probability of voicing is of a frame and the second around it. Whether music is taken for a
 voice shows in how loud that voice is: mostly quieter than what has been sung so far, unless the
-song as a whole is quieter now. What stays in doubt is sung beside what is sure. How the constants were found and what they bring:
-docs/experiments.md.
+song as a whole is quieter now. What stays in doubt is sung beside what is sure. How the constants
+were found and what they bring: docs/experiments.md.
 """
 
 import dataclasses
