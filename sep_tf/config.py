@@ -372,5 +372,5 @@ class ExtractConfig(_Config):
     clip: str = "rescale"
     # Frames run through the network at once, without their context (5.1 s).
     chunk_frames: int = 1024
-    # Voicing probability above which a frame is sung.
+    # Voicing probability above which a frame is sung, see `sep_tf.voicing`.
     voicing_threshold: float = 0.5

@@ -191,10 +191,10 @@ class Separator:
     def stream(self, blocks: Iterable[np.ndarray], sample_rate: int) -> Iterator[np.ndarray]:
         """The dry voice of sound that is still arriving.
 
-        The voice comes after a chunk of 5.1 s, its context of 1.3 s (the bundled model's), 1.3 s
+        The voice comes after a chunk of 5.1 s, its context of 1.3 s (the bundled model's), 1.2 s
         in which it is decided what is sung, and a segment, which ends in a pause after about 5 s,
-        or after 20 s without one. It is up to 12.7 s late where pauses are 2.5 s apart, for longer
-        phrases 10.2 s more than they last, and 27.7 s at most, in a note that is held. System unet
+        or after 20 s without one. It is up to 12.6 s late where pauses are 2.5 s apart, for longer
+        phrases 10.1 s more than they last, and 27.6 s at most, in a note that is held. System unet
         has no segments; a server has four chunks at work, which adds their length.
 
         Args:

@@ -36,7 +36,8 @@ _SINCE_FRAMES, _SOON_FRAMES = 200, 100
 
 # Frames that a consonant or breath may lie from what is sung (200 ms). The surest frame within
 # these counts: the envelope is quieter by so many dB for each unit that its log-odds of voicing are
-# below even, and silent from _NOBODY down. Under loud music much of what is sung is in doubt.
+# below even, and silent from _NOBODY down; or for each unit that the surest of those frames that
+# hysteresis looks at is below _SURELY. Under loud music much of what is sung is in doubt.
 _CONSONANT_FRAMES = 40
 _DB_PER_DOUBT = 6.0
 _NOBODY = -4.0
@@ -47,13 +48,12 @@ _SHORTEST_FRAMES = 10
 # Mixture frames below this level (dBFS) hold nothing that could be sung.
 _SILENCE_DB = -80.0
 
-# Frames on both sides that a decision depends on: mean levels of mixture and voice, then what is
-# surely sung, consonants and the fade.
-_REACH = 2 * _MEAN_FRAMES + max(_SOON_FRAMES, _CONSONANT_FRAMES + _FADE_FRAMES)
-# What comes soon also counts as sung so far.
+# So much of what comes next also counts as sung so far; at most _MEAN_FRAMES.
 _AHEAD = 30
-# Frames by which decisions are late.
-DELAY_FRAMES = _REACH + _AHEAD
+# Frames that a decision depends on, before, and after: mean levels of mixture and voice, then what
+# is surely sung, consonants, and the fade.
+_BEFORE_FRAMES = 2 * _MEAN_FRAMES + _SINCE_FRAMES + _CONSONANT_FRAMES + _FADE_FRAMES
+DELAY_FRAMES = 2 * _MEAN_FRAMES + _SOON_FRAMES + _FADE_FRAMES
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,13 +76,15 @@ class Decider:
         """Nothing has been sung yet.
 
         Args:
-          threshold: probability above which a frame is voiced, once levels are counted.
-          relative: whether levels count. The constants are of a SIN with its own voicing.
+          threshold: probability above which a frame is voiced, once levels are counted and but
+            for hysteresis.
+          relative: whether levels and hysteresis count. The constants are of a SIN with its own
+            voicing.
         """
         self._threshold = float(_log_odds(np.array(threshold)))
         self._relative = relative
-        # Of pending frames and of _REACH before them: the network's log-odds, level of its voice
-        # and of the mixture (dB), and the running sums.
+        # Of pending frames and of _BEFORE_FRAMES before them: the network's log-odds, level of its
+        # voice and of the mixture (dB), and the running sums.
         self._rows = np.zeros((0, 8))
         self._decided = 0
         # Frames since one was surely sung, in the stretch that the last decided one belongs to.
@@ -135,29 +137,33 @@ class Decider:
         if not len(self._rows):
             return Sung(np.zeros(0, bool), np.zeros(0))
         odds = self._odds()
-        strongest = _strongest(odds, _CONSONANT_FRAMES)
+        strongest = _strongest(odds, _CONSONANT_FRAMES, _CONSONANT_FRAMES)
+        silent = (strongest <= _NOBODY) | (self._rows[:, 2] <= _SILENCE_DB)
+        if self._relative:
+            surest = _strongest(odds, _SINCE_FRAMES + _CONSONANT_FRAMES, _SOON_FRAMES)
+            strongest = np.minimum(strongest, surest - self._threshold - _SURELY)
         gain_db = _mean(
             np.clip(_DB_PER_DOUBT * strongest, _DB_PER_DOUBT * _NOBODY, 0), _FADE_FRAMES
         )
-        silent = (strongest <= _NOBODY) | (self._rows[:, 2] <= _SILENCE_DB)
         frames = slice(self._decided, stop)
-        voiced = self._voiced(odds[self._decided :], stop - self._decided)
+        voiced = self._voiced(odds - self._threshold, frames)
         found = Sung(voiced & ~silent[frames], np.where(silent, -math.inf, gain_db)[frames])
-        kept = min(stop, _REACH)
+        kept = min(stop, _BEFORE_FRAMES)
         self._rows, self._decided = self._rows[stop - kept :], kept
         return found
 
-    def _voiced(self, odds: np.ndarray, count: int) -> np.ndarray:
-        """Which of the next `count` frames are voiced, by log-odds of all that follow."""
-        odds = odds - self._threshold
+    def _voiced(self, odds: np.ndarray, frames: slice) -> np.ndarray:
+        """Which of the frames decided next are voiced, by the log-odds of all rows."""
         if not self._relative:
-            return odds[:count] > 0.0
-        still, surely = odds > _STILL, odds > _SURELY
-        since = _frames_since(surely, still, self._since)[:count]
-        until = _frames_since(surely[::-1], still[::-1])[::-1][:count]
+            return odds[frames] > 0.0
+        # Even one frame below ends a stretch: to bridge 5 or 20 ms lets more music in than voice.
+        still, surely = odds[frames.start :] > _STILL, odds[frames.start :] > _SURELY
+        since = _frames_since(surely, still, self._since)
+        until = _frames_since(surely[::-1], still[::-1])[::-1]
+        count = frames.stop - frames.start
         if count:
-            self._since = since[-1]
-        return (since <= _SINCE_FRAMES) | (until <= _SOON_FRAMES)
+            self._since = since[count - 1]
+        return ((since <= _SINCE_FRAMES) | (until <= _SOON_FRAMES))[:count]
 
     def _odds(self) -> np.ndarray:
         """Log-odds of voicing of every row; those of pending rows are not final."""
@@ -229,7 +235,7 @@ def _frames_since(events: np.ndarray, within: np.ndarray, before: float = math.i
     return np.where(last > left, index - last, math.inf)
 
 
-def _strongest(values: np.ndarray, reach: int) -> np.ndarray:
-    """Highest value within `reach` frames, [T]."""
-    padded = np.pad(values, reach, constant_values=-math.inf)
-    return np.lib.stride_tricks.sliding_window_view(padded, 2 * reach + 1).max(axis=1)
+def _strongest(values: np.ndarray, before: int, after: int) -> np.ndarray:
+    """Highest value from so many frames before each to so many after, [T]."""
+    padded = np.pad(values, (before, after), constant_values=-math.inf)
+    return np.lib.stride_tricks.sliding_window_view(padded, before + after + 1).max(axis=1)

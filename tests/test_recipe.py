@@ -47,44 +47,68 @@ def test_weights_that_are_none(text):
         recipe.read_weight(text)
 
 
+@pytest.mark.parametrize("weight", [0.0, -1.0, 101.0, float("nan")])
+def test_recipes_have_no_such_weights(weight):
+    with pytest.raises(ValueError, match="weight of ann"):
+        recipe.Recipe(weights=(("ann", weight),))
+
+
+def test_a_name_is_a_name_before_it_is_a_pattern():
+    weights = recipe.Recipe(weights=(("ann [1]", 2.0),))
+    weights.check(["ann [1]"])
+    with pytest.raises(DataError, match="no training singer"):
+        weights.check(["ann"])
+
+
 def test_names_may_hold_an_equals_sign():
     assert recipe.read_weight("a=b=0.5") == ("a=b", 0.5)
 
 
 def argv(corpus, folder, *weights):
-    flags = [f"--weight={weight}" for weight in weights]
-    return [f"--manifest={corpus.manifest}", f"--output_dir={folder}", "--num_shards=2",
-            f"--cache_dir={corpus.cache}", "--workers=1", "--tuned=1", *flags]  # fmt: skip
+    """Of eight shards some are of songs alone that weights leave out."""
+    return [f"--manifest={corpus.manifest}", f"--output_dir={folder}", "--num_shards=8",
+            f"--cache_dir={corpus.cache}", "--workers=1", "--tuned=1",
+            *(f"--weight={weight}" for weight in weights)]  # fmt: skip
 
 
 def test_a_build_writes_them(corpus, tmp_path):
     assert build.run(argv(corpus, tmp_path / "even")) == 0
-    assert build.run(argv(corpus, tmp_path / "more", "ann=3", "b*=0.5")) == 0
+    assert build.run(argv(corpus, tmp_path / "more", "ann=1.5", "b*=0.5")) == 0
     even, more = (schema.DatasetIndex.load(tmp_path / name) for name in ("even", "more"))
     # Of recordings, each once.
     assert even.statistics == more.statistics and even.songs == more.songs
+    # Both of one record.
+    assert more.unwritten == ("ben-both", "ben-both#tuned1") and not even.unwritten
     assert inspect.run([str(tmp_path / "more"), "--check"]) == 0
 
     def found(name, family):
-        """How often each record is there: by its song and its sound."""
-        records = dataset.examples(tmp_path / name, family)
-        return collections.Counter(
-            (even.songs[int(r["song_index"])], r["vocals"].numpy() + r["backing"].numpy())
-            for r in records
-        )
+        """Sounds of the records of each song, in their order."""
+        sounds = collections.defaultdict(list)
+        for record in dataset.examples(tmp_path / name, family):
+            song = even.songs[int(record["song_index"])]
+            sounds[song].append(record["vocals"].numpy() + record["backing"].numpy())
+        return sounds
 
-    before, after = found("even", "train"), found("more", "train")
-    assert set(before.values()) == {1}
-    for (song, sound), count in before.items():
-        written = after[song, sound]
-        assert written == 3 * count if song.startswith("ann") else written in (0, 1)
-    assert sum(after.values()) == more.counts["train"]
+    expected = {}
+    for song, sounds in found("even", "train").items():
+        weight = 1.5 if song.startswith("ann") else 0.5
+        copies = [recipe.copies(song, number, weight) for number in range(len(sounds))]
+        expected[song] = collections.Counter(dict(zip(sounds, copies, strict=True)))
+    written = {song: collections.Counter(sounds) for song, sounds in found("more", "train").items()}
+    assert written == {song: +counts for song, counts in expected.items() if +counts}
+    assert sorted(written["ann-solo"].values()) == [1, 2]
+    assert sum(map(len, found("more", "train").values())) == more.counts["train"]
     for family in ("train_backing", "validation", "validation_unseen"):
         assert found("even", family) == found("more", family)
 
 
-def test_a_weight_for_nobody_is_an_error(corpus, tmp_path, capsys):
-    assert build.run(argv(corpus, tmp_path / "out", "anne=2")) == 1
-    said = capsys.readouterr().err.strip()
-    assert said.endswith("--weight=anne=...: no training singer is called so")
-    assert not (tmp_path / "out").exists()
+@pytest.mark.parametrize("weights, said", [
+    (["anne=2"], "--weight=anne=...: no training singer is called so"),
+    (["*=0.5", "ann=2"], "--weight=ann=...: no training singer is called so, or all are weighed"),
+    (["*=0.01"], "--weight leaves no training record"),
+    (["ann=many"], "--weight=ann=many: not SINGER=NUMBER"),
+])  # fmt: skip
+def test_weights_that_cannot_be_are_an_error(weights, said, corpus, tmp_path, capsys):
+    assert build.run(argv(corpus, tmp_path / "out", *weights)) == 1
+    assert f"error: {said}" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == []

@@ -97,7 +97,7 @@ flags.DEFINE_multi_string(
     "weight",
     [],
     "SINGER=NUMBER, such as 'gts_*=4' or kumi=0.5: how many times records of a training singer are "
-    "written, or which share of them. Training draws records evenly.",
+    "written, or which share of them; the first that fits counts. Training draws records evenly.",
     flag_values=FLAGS,
 )
 
@@ -148,7 +148,7 @@ def build(
 
     Raises:
       DataError: output_dir exists already or another process builds it, a song cannot be read, no
-        training voice.
+        training voice, or a weight for none.
     """
     import tensorflow as tf
 
@@ -248,6 +248,8 @@ def _index(
             )
     if "error" in result:
         raise DataError(result["error"])
+    if not result["counts"].get("train"):
+        raise DataError("--weight leaves no training record")
     return schema.DatasetIndex(
         RecordConfig().schema_version,
         AudioConfig().to_dict(),

@@ -15,6 +15,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import apache_beam as beam
+import numpy as np
 import tensorflow as tf
 
 from sep_tf import cli, world
@@ -112,9 +113,13 @@ def _write_song(
     partial = f"{path}.{os.getpid()}.partial"
     count = 0
     with tf.io.TFRecordWriter(partial) as writer:
-        for number, example in enumerate(songs.cut(song, index, element["singer"])):
-            for _ in range(recipe.copies(name, number, element["weight"])):
-                writer.write(songs.serialise(example))
+        records = [songs.serialise(part) for part in songs.cut(song, index, element["singer"])]
+        left = [recipe.copies(name, number, element["weight"]) for number in range(len(records))]
+        # In rounds: copies lie apart.
+        while any(left):
+            for number in np.flatnonzero(left):
+                writer.write(records[number])
+                left[number] -= 1
                 count += 1
     tf.io.gfile.rename(partial, path, overwrite=True)
     return count
@@ -138,7 +143,8 @@ def join(keyed: tuple[str, Iterable[dict[str, Any]]], plan: Plan) -> tuple[str, 
     shard, found = keyed
     done = sorted(found, key=lambda song: song["index"])
     good = [song for song in done if song["error"] is None]
-    if good:
+    # Weights may leave none.
+    if any(song["records"] for song in good):
         partial = f"{plan.folder}/{shard}.{os.getpid()}.partial"
         with tf.io.gfile.GFile(partial, "wb") as target:
             for song in good:

@@ -24,7 +24,8 @@ class Recipe:
       tuned: versions with the pitch corrected.
       spoken: versions as a speaker has them.
       effects: versions with effects.
-      weights: (singer or pattern of fnmatch, weight); the first that fits counts, else 1.
+      weights: (singer or pattern of fnmatch, weight above 0 and up to 100); the first that fits
+        counts, else 1. A version weighs what its voice does.
     """
 
     sung: int = 0
@@ -33,19 +34,35 @@ class Recipe:
     effects: int = 0
     weights: tuple[tuple[str, float], ...] = ()
 
+    def __post_init__(self) -> None:
+        """Raises ValueError where a weight is not above 0 and at most 100."""
+        for name, weight in self.weights:
+            if not 0.0 < weight <= 100.0:
+                raise ValueError(f"the weight of {name} is {weight}, not above 0 and up to 100")
+
     def weight(self, row: manifest.Row) -> float:
         """How often the records of a row are written; those of other splits, and music, once."""
         if row.vocals is None or row.split != "train":
             return 1.0
-        fitting = (weight for name, weight in self.weights if fnmatch.fnmatchcase(row.singer, name))
-        return next(fitting, 1.0)
+        place = self._place(row.singer)
+        return 1.0 if place is None else self.weights[place][1]
 
     def check(self, singers: Iterable[str]) -> None:
-        """Raises DataError where a weight fits none of the training singers."""
-        singers = list(singers)
-        for name, _ in self.weights:
-            if not fnmatch.filter(singers, name):
-                raise DataError(f"--weight={name}=...: no training singer is called so")
+        """Raises DataError where a weight is that of none of the training singers."""
+        used = {self._place(singer) for singer in singers}
+        for place, (name, _) in enumerate(self.weights):
+            if place not in used:
+                raise DataError(
+                    f"--weight={name}=...: no training singer is called so, or all are weighed by "
+                    "an earlier --weight"
+                )
+
+    def _place(self, singer: str) -> int | None:
+        """Number of the first weight that fits."""
+        for place, (name, _) in enumerate(self.weights):
+            if singer == name or fnmatch.fnmatchcase(singer, name):
+                return place
+        return None
 
 
 # Nothing but the recordings, each once.
@@ -59,7 +76,7 @@ def read_weight(text: str) -> tuple[str, float]:
         weight = float(number)
     except ValueError:
         weight = math.nan
-    if not name or not 0.0 < weight <= 100.0:
+    if not (name and 0.0 < weight <= 100.0):
         raise DataError(f"--weight={text}: not SINGER=NUMBER, with a number above 0 and up to 100")
     return name, weight
 
