@@ -137,16 +137,17 @@ class Decider:
         if not len(self._rows):
             return Sung(np.zeros(0, bool), np.zeros(0))
         odds = self._odds()
+        over = odds - self._threshold
         strongest = _strongest(odds, _CONSONANT_FRAMES, _CONSONANT_FRAMES)
         silent = (strongest <= _NOBODY) | (self._rows[:, 2] <= _SILENCE_DB)
         if self._relative:
-            surest = _strongest(odds, _SINCE_FRAMES + _CONSONANT_FRAMES, _SOON_FRAMES)
-            strongest = np.minimum(strongest, surest - self._threshold - _SURELY)
+            surest = _strongest(over, _SINCE_FRAMES + _CONSONANT_FRAMES, _SOON_FRAMES)
+            strongest = np.minimum(strongest, surest - _SURELY)
         gain_db = _mean(
             np.clip(_DB_PER_DOUBT * strongest, _DB_PER_DOUBT * _NOBODY, 0), _FADE_FRAMES
         )
         frames = slice(self._decided, stop)
-        voiced = self._voiced(odds - self._threshold, frames)
+        voiced = self._voiced(over, frames)
         found = Sung(voiced & ~silent[frames], np.where(silent, -math.inf, gain_db)[frames])
         kept = min(stop, _BEFORE_FRAMES)
         self._rows, self._decided = self._rows[stop - kept :], kept

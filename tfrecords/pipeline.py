@@ -10,12 +10,12 @@ file systems, and appear under their names only when complete: a step may be tri
 
 import dataclasses
 import json
+import math
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import apache_beam as beam
-import numpy as np
 import tensorflow as tf
 
 from sep_tf import cli, world
@@ -85,7 +85,6 @@ def analyse(
         version = versions.Version(*part["version"]) if part["version"] else None
         name = version.song_id if version else row.song_id
         done = {"index": part["index"], "family": element["family"], "records": 0, "error": None}
-        done["unwritten"] = False
         try:
             if failure:
                 raise failure
@@ -99,7 +98,6 @@ def analyse(
         else:
             # No song is to blame where its records cannot be written: that ends the build.
             done["records"] = _write_song(made, name, part["index"], element, plan)
-            done["unwritten"] = element["weight"] < 1.0 and not done["records"]
             # Versions have no part in the statistics: those are of recordings.
             done["sums"] = song_sums(song) if row.split == "train" and not version else None
         yield part["shard"], done
@@ -113,14 +111,12 @@ def _write_song(
     partial = f"{path}.{os.getpid()}.partial"
     count = 0
     with tf.io.TFRecordWriter(partial) as writer:
-        records = [songs.serialise(part) for part in songs.cut(song, index, element["singer"])]
-        left = [recipe.copies(name, number, element["weight"]) for number in range(len(records))]
         # In rounds: copies lie apart.
-        while any(left):
-            for number in np.flatnonzero(left):
-                writer.write(records[number])
-                left[number] -= 1
-                count += 1
+        for turn in range(math.ceil(element["weight"])):
+            for number, example in enumerate(songs.cut(song, index, element["singer"])):
+                if turn < recipe.copies(name, number, element["weight"]):
+                    writer.write(songs.serialise(example))
+                    count += 1
     tf.io.gfile.rename(partial, path, overwrite=True)
     return count
 
@@ -170,7 +166,10 @@ def finish(keyed: tuple[str, Iterable[list]], plan: Plan) -> str:
     result = {
         "counts": dict(sorted(counts.items())),
         "failures": [[song["index"], song["error"]] for song in done if song["error"]],
-        "unwritten": [song["index"] for song in done if song["unwritten"]],
+        # Every song has a record, unless its weight leaves none.
+        "unwritten": [
+            song["index"] for song in done if song["error"] is None and not song["records"]
+        ],
     }
     try:
         reduced = schema.reduce_statistics([s[0] for s in sums], [s[1] for s in sums])

@@ -7,12 +7,11 @@ records of a singer are written, below 1 how many of them.
 
 import dataclasses
 import fnmatch
-import hashlib
 import math
 from collections.abc import Iterable
 
 from sep_tf.errors import DataError
-from tfrecords import manifest
+from tfrecords import manifest, schema
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,7 +36,7 @@ class Recipe:
     def __post_init__(self) -> None:
         """Raises ValueError where a weight is not above 0 and at most 100."""
         for name, weight in self.weights:
-            if not 0.0 < weight <= 100.0:
+            if not _possible(weight):
                 raise ValueError(f"the weight of {name} is {weight}, not above 0 and up to 100")
 
     def weight(self, row: manifest.Row) -> float:
@@ -69,6 +68,10 @@ class Recipe:
 RECORDINGS = Recipe()
 
 
+def _possible(weight: float) -> bool:
+    return 0.0 < weight <= 100.0
+
+
 def read_weight(text: str) -> tuple[str, float]:
     """SINGER=NUMBER; raises DataError."""
     name, _, number = text.rpartition("=")
@@ -76,7 +79,7 @@ def read_weight(text: str) -> tuple[str, float]:
         weight = float(number)
     except ValueError:
         weight = math.nan
-    if not (name and 0.0 < weight <= 100.0):
+    if not (name and _possible(weight)):
         raise DataError(f"--weight={text}: not SINGER=NUMBER, with a number above 0 and up to 100")
     return name, weight
 
@@ -87,6 +90,6 @@ def copies(song_id: str, number: int, weight: float) -> int:
     Whole weights are that; of others the mean over a song's records is. Songs of one record begin
     at different places, so that as many of them are kept as of longer ones.
     """
-    digest = hashlib.sha256(song_id.encode()).digest()
-    begin = int.from_bytes(digest[:4], "big") / 2**32
+    # 32 bits of it, so that sums with it are exact.
+    begin = (schema.hash_of(song_id) >> 32) / 2**32
     return math.floor((number + 1) * weight + begin) - math.floor(number * weight + begin)

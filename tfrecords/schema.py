@@ -125,8 +125,12 @@ def _read(path: str) -> str:
 
 def shard_of(song_id: str, num_shards: int) -> int:
     """The shard all records of a song are in: a hash of its id."""
-    digest = hashlib.sha256(song_id.encode()).digest()
-    return int.from_bytes(digest[:8], "big") % num_shards
+    return hash_of(song_id) % num_shards
+
+
+def hash_of(name: str) -> int:
+    """64 bits that a name decides, on every machine the same."""
+    return int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big")
 
 
 def shard_name(family: str, shard: int, num_shards: int) -> str:

@@ -26,7 +26,7 @@ import soundfile
 from sep_tf import editing, world
 from sep_tf.config import AudioConfig
 from sep_tf.errors import DataError
-from tfrecords import manifest, melodies, songs
+from tfrecords import manifest, melodies, schema, songs
 from tfrecords.recipe import Recipe
 
 AUDIO = AudioConfig()
@@ -93,7 +93,7 @@ def make(song: songs.Song, version: Version) -> songs.Song:
 
 
 def _generator(name: str) -> np.random.Generator:
-    return np.random.default_rng(int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big"))
+    return np.random.default_rng(schema.hash_of(name))
 
 
 def _sung(song: songs.Song, version: Version) -> songs.Song:
