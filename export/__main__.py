@@ -23,6 +23,8 @@ PROGRAM = cli.Program(
     "Keras before it is kept.",
 )
 FLAGS = PROGRAM.flags
+# Frames at once: a server warms up with four such chunks.
+_SERVED = 2048
 flags.DEFINE_string("model_dir", None, "Folder made by `sep-tf train`.", flag_values=FLAGS)
 flags.DEFINE_string(
     "weights",
@@ -64,10 +66,10 @@ flags.DEFINE_integer(
     None,
     "Frames of 5 ms that the network runs on at once, beside its context on both sides: a multiple "
     f"of 16, of 64 for unet; {ExtractConfig().chunk_frames} by default. With more, a second of "
-    "sound costs less time and more memory; live, the voice comes as much later.",
-    # Four at once are what a server warms up with.
+    "sound costs less time and more memory; live, the voice comes as much later. At most "
+    f"{_SERVED} for a SavedModel.",
     lower_bound=16,
-    upper_bound=2048,
+    upper_bound=4096,
     flag_values=FLAGS,
 )
 flags.DEFINE_integer(
@@ -125,6 +127,10 @@ def _check_flags() -> None:
         for name in ("preset", "system", "data_dir", "f0_decoding"):
             if FLAGS[name].present:
                 raise cli.UsageError(f"--{name} is for --model_dir: --weights have theirs")
+    if FLAGS.format == "saved_model" and (FLAGS.chunk_frames or 0) > _SERVED:
+        raise cli.UsageError(
+            f"--chunk_frames={FLAGS.chunk_frames}: at most {_SERVED} for a SavedModel"
+        )
     for name in ("quantise", "calibration"):
         if FLAGS.format == "saved_model" and FLAGS[name].present:
             raise cli.UsageError(f"--{name} is for --format=tflite, not for a SavedModel")

@@ -213,8 +213,11 @@ def test_chunks_of_another_length_give_the_same_voice(run, tmp_path, capsys):
     argv = export(run.model_dir, tmp_path / "odd", chunk_frames=100)
     line = harness.one_line_error(program.run, argv, capsys)
     assert "--chunk_frames=100 is no multiple of 16" in line
-    argv = export(run.model_dir, tmp_path / "huge", chunk_frames=4096)
+    argv = export(run.model_dir, tmp_path / "huge", chunk_frames=8192)
     assert "chunk_frames" in harness.one_line_error(program.run, argv, capsys)
+    argv = [*export(run.model_dir, tmp_path / "served", chunk_frames=4096), "--format=saved_model"]
+    line = harness.one_line_error(program.run, argv, capsys)
+    assert "--chunk_frames=4096: at most 2048 for a SavedModel" in line
 
 
 def test_unknown_quantisation(run):

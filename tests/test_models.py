@@ -8,9 +8,8 @@ import pytest
 
 from sep_tf import models, pitch, spectrogram
 from sep_tf.config import PRESETS, ConfigError, ModelConfig
-from sep_tf.models import blocks, f0_decoding
+from sep_tf.models import blocks, f0_decoding, harmonic_envelope
 from sep_tf.models import f0 as f0_network
-from sep_tf.models.harmonic_envelope import HarmonicEnvelope
 from tests import harness
 
 TINY = PRESETS["tiny"]
@@ -237,13 +236,13 @@ def test_harmonics_of_a_tone_add_up_in_its_bin(f0):
     t = np.arange(32_000) / 32_000
     tone = sum(np.sin(2 * np.pi * k * f0 * t + k) / k for k in range(1, 9))
     magnitude = spectrogram.magnitude(0.1 * tone, 4096)[None, 80:120]
-    stack, _, _ = f0_network.HarmonicSpectrum((1, 2, 3, 4, 5, 6, 7))(magnitude)
-    best = np.asarray(stack).sum(axis=2).argmax(axis=-1) + f0_network.FIRST_BIN
+    harmonics, _, _ = f0_network.HarmonicSpectrum((1, 2, 3, 4, 5, 6, 7))(magnitude)
+    best = np.sum(harmonics, axis=0).argmax(axis=-1) + f0_network.FIRST_BIN
     error = best - pitch.hz_to_cents(f0) / pitch.BIN_CENTS
     assert np.abs(error).max() <= 1.5
 
 
-def test_harmonic_stack_has_no_level():
+def test_harmonics_have_no_level():
     magnitude = 10 ** np.random.default_rng(0).uniform(-1, 1, (1, 8, 2049)).astype(np.float32)
     layer = f0_network.HarmonicSpectrum(TINY.f0_harmonics)
     quiet, loud = layer(magnitude), layer(10 * magnitude)
@@ -259,7 +258,7 @@ def test_envelope_over_harmonics_finds_voice_and_what_is_between(f0):
     magnitude = np.full((1, 3, 2049), 1.0, np.float32)
     for k in range(1, int(top / f0) + 2):
         magnitude[:, :, round(k * f0 / step)] = 1000.0 * math.exp(-fall * (k * f0 - f0))
-    layer = HarmonicEnvelope(60)
+    layer = harmonic_envelope.HarmonicEnvelope(60)
     contour, voicing = np.full((1, 3), f0, np.float32), np.full((1, 3), 0.7, np.float32)
     found = np.asarray(layer(magnitude, contour, voicing)) * math.sqrt(1 + 1e-4)  # new statistics
     assert found.shape == (1, 3, 122)
@@ -270,8 +269,25 @@ def test_envelope_over_harmonics_finds_voice_and_what_is_between(f0):
     np.testing.assert_allclose(found[0, 1, 120:], [math.log2(f0 / 200.0), 0.7], atol=1e-5)
 
 
+@pytest.mark.parametrize("reach", [0, 1])
+def test_spectra_between_bins(reach):
+    """As NumPy interpolates the highest of neighbours, below the first bin and above the last."""
+    rng = np.random.default_rng(3)
+    magnitude = rng.gamma(1.0, 5.0, (2, 3, 2049)).astype(np.float32)
+    hz = rng.uniform(0, 16_500, (2, 3, 50)).astype(np.float32)
+    hz[..., :2] = 0.0, 16_000.0
+    found = np.asarray(harmonic_envelope._at(magnitude, hz, reach))
+    padded = np.pad(magnitude, ((0, 0), (0, 0), (reach, reach)), mode="edge")
+    windows = np.lib.stride_tricks.sliding_window_view(padded, 2 * reach + 1, axis=-1)
+    peaks = windows.max(axis=-1)
+    grid = np.arange(2049) * 32_000 / 4096
+    for row in np.ndindex(2, 3):
+        expected = np.interp(hz[row], grid, peaks[row])
+        np.testing.assert_allclose(found[row], expected, rtol=1e-3, atol=1e-3)
+
+
 def test_envelope_over_harmonics_is_finite_everywhere():
-    layer = HarmonicEnvelope(60)
+    layer = harmonic_envelope.HarmonicEnvelope(60)
     f0 = np.array([[40.0, 1190.0, 20_000.0]], np.float32)
     out = np.asarray(layer(np.zeros((1, 3, 2049), np.float32), f0, np.zeros((1, 3), np.float32)))
     assert np.isfinite(out).all()
@@ -293,11 +309,11 @@ def test_filters_resample_the_frequency_axis(fft_length):
 def test_octaves_of_the_filters_are_the_whole_matrix(fft_length):
     magnitude = np.random.default_rng(2).gamma(1.0, 5.0, (1, 4, fft_length // 2 + 1))
     layer = f0_network.HarmonicSpectrum((1.0,), fft_length)
-    stack, spectrum, level = layer(magnitude.astype(np.float32))
+    harmonics, spectrum, level = layer(magnitude.astype(np.float32))
     filters = f0_network.log_frequency_filters(fft_length)
     whole = np.log(np.maximum(magnitude[:, :, : len(filters)] @ filters, layer.floor))
     np.testing.assert_allclose(2.0 * np.asarray(spectrum + level), whole, atol=1e-4)
-    assert stack.shape == (1, 4, 1, f0_network.LAST_BIN - f0_network.FIRST_BIN)
+    assert np.shape(harmonics) == (1, 1, 4, f0_network.LAST_BIN - f0_network.FIRST_BIN)
 
 
 @pytest.mark.parametrize("sharpness", [0.1, 3.0, 40.0])

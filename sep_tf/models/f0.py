@@ -53,10 +53,11 @@ def _octaves(filters: np.ndarray) -> Iterator[tuple[slice, np.ndarray]]:
 
 
 class HarmonicSpectrum(layers.Layer):
-    """Magnitude [B, T, bins] on a logarithmic frequency axis, harmonics stacked.
+    """Magnitude [B, T, bins] on a logarithmic frequency axis, and shifted by harmonics.
 
-    Returns the stack [B, T, harmonics, pitches], the spectrum [B, T, 540] and the level [B, T, 1].
-    Stack and spectrum have each frame's mean log magnitude taken out; `level` carries it.
+    Returns the harmonics, a list of [B, T, pitches], the spectrum [B, T, 540] and the level
+    [B, T, 1]. Harmonics and spectrum have each frame's mean log magnitude taken out; `level`
+    carries it.
     """
 
     def __init__(
@@ -71,11 +72,9 @@ class HarmonicSpectrum(layers.Layer):
         spectrum = ops.log(ops.maximum(ops.concatenate(resampled, axis=-1), self.floor))
         level = ops.mean(spectrum, axis=-1, keepdims=True)
         spectrum = (spectrum - level) * 0.5
-        stack = []
-        for harmonic in self.harmonics:
-            shift = BINS_PER_OCTAVE + round(BINS_PER_OCTAVE * math.log2(harmonic))
-            stack.append(spectrum[:, :, FIRST_BIN + shift : LAST_BIN + shift])
-        return ops.stack(stack, axis=2), spectrum, level * 0.5
+        shifts = [round(BINS_PER_OCTAVE * (1 + math.log2(h))) for h in self.harmonics]
+        harmonics = [spectrum[:, :, FIRST_BIN + s : LAST_BIN + s] for s in shifts]
+        return harmonics, spectrum, level * 0.5
 
 
 class F0(blocks.Network):
@@ -133,12 +132,12 @@ class F0(blocks.Network):
 
     def heads(self, inputs, training=False):
         """The same from every second frame, [B, T / 2, bins]: training computes no others."""
-        stack, spectrum, level = self.harmonic(inputs["magnitude_4096"])
+        harmonics, spectrum, level = self.harmonic(inputs["magnitude_4096"])
         if self.short_harmonic:
-            stack = ops.concatenate([stack, self.short_harmonic(inputs["magnitude"])[0]], axis=2)
+            harmonics = harmonics + self.short_harmonic(inputs["magnitude"])[0]
         # Whole rows are put together before they become channels: where axes are stacked last,
         # LiteRT copies value by value.
-        stack = ops.transpose(stack, (0, 1, 3, 2))
+        stack = ops.transpose(ops.stack(harmonics, axis=2), (0, 1, 3, 2))
         for convolution in self.over_pitch:
             stack = convolution(stack)
         local = ops.squeeze(self.local(stack), axis=-1)

@@ -1,5 +1,6 @@
 """The mixture seen through the pitch of its singer: an envelope over the harmonics of f0."""
 
+import functools
 import math
 
 import numpy as np
@@ -47,11 +48,8 @@ class HarmonicEnvelope(layers.Layer):
         share = ops.concatenate([order - harmonic, order - between], axis=-1)
         share = ops.clip(share, 0.0, 1.0)
         # A harmonic is the highest of three bins: f0 is not exact, nor is a voice.
-        first, last = magnitude[:, :, :1], magnitude[:, :, -1:]
-        lower = ops.concatenate([first, magnitude[:, :, :-1]], axis=-1)
-        upper = ops.concatenate([magnitude[:, :, 1:], last], axis=-1)
-        peaks = ops.maximum(ops.maximum(lower, magnitude), upper)
-        of_voice = _at(peaks, ops.concatenate([harmonic, harmonic + 1.0], axis=-1) * f0)
+        harmonics = ops.concatenate([harmonic, harmonic + 1.0], axis=-1)
+        of_voice = _at(magnitude, harmonics * f0, reach=1)
         of_music = _at(magnitude, ops.concatenate([between, between + 1.0], axis=-1) * f0)
         log = ops.log(ops.maximum(ops.concatenate([of_voice, of_music], axis=-1), self.floor))
         voice, next_voice, music, next_music = ops.split(log, 4, axis=-1)
@@ -62,12 +60,19 @@ class HarmonicEnvelope(layers.Layer):
         return self.norm(ops.concatenate(parts, axis=-1), training=training)
 
 
-def _at(magnitude, hz):
-    """Spectra [B, T, 2049] at frequencies [B, T, K], between bins linearly -> [B, T, K]."""
-    last = AUDIO.f0_bins - 1
-    position = ops.minimum(hz * (AUDIO.f0_fft_length / AUDIO.sample_rate), float(last))
+def _at(magnitude, hz, reach: int = 0):
+    """Spectra [B, T, 2049] at frequencies [B, T, K], between bins linearly -> [B, T, K].
+
+    Of every bin the highest within `reach`.
+    """
+    last = float(AUDIO.f0_bins - 1)
+    position = ops.minimum(hz * (AUDIO.f0_fft_length / AUDIO.sample_rate), last)
     below = ops.minimum(ops.floor(position), last - 1.0)
-    share, index = position - below, ops.cast(below, "int32")
-    values = ops.take_along_axis(magnitude, ops.concatenate([index, index + 1], axis=-1), axis=-1)
-    low, high = ops.split(values, 2, axis=-1)
+    share = position - below
+    # Bounded as floats: LiteRT is slow at integers.
+    near = [ops.clip(below + shift, 0.0, last) for shift in range(-reach, reach + 2)]
+    index = ops.cast(ops.concatenate(near, axis=-1), "int32")
+    values = ops.split(ops.take_along_axis(magnitude, index, axis=-1), len(near), axis=-1)
+    low = functools.reduce(ops.maximum, values[:-1])
+    high = functools.reduce(ops.maximum, values[1:])
     return low + share * (high - low)

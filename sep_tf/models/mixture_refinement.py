@@ -11,6 +11,8 @@ from sep_tf.config import AudioConfig
 AUDIO = AudioConfig()
 # Hz: widths of bands that power is averaged over; what lies between them is interpolated.
 _WIDTHS = tuple(62.5 * 2.0**k for k in range(5))
+# Of the frequencies: bands of a part are in a part of the bins.
+_PARTS = 4
 # Natural logs of power to values of about one.
 _SCALE = 0.3
 
@@ -29,7 +31,7 @@ class MixtureRefinement(layers.Layer):
         self.hz, self.width = np.asarray(hz, np.float64), width
         self.decoding = world.log_power_at(self.hz).astype(np.float32)
         self.coding = world.coding_at(self.hz).astype(np.float32)
-        self.averages = _averages(self.hz).astype(np.float32)
+        self.parts = [_averages(part) for part in np.array_split(self.hz, _PARTS)]
         self.convolutions = [
             layers.Conv2D(width, 3, padding="same", use_bias=False, name=f"conv_{i}")
             for i in range(2)
@@ -75,19 +77,25 @@ class MixtureRefinement(layers.Layer):
         As in CheapTrick, so that harmonics do not show; of voices above 500 Hz a little, for their
         bands are between two widths.
         """
-        power = ops.matmul(ops.square(magnitude), self.averages)
-        octaves = ops.log(f0 / _WIDTHS[0]) / math.log(2.0)
-        total = 0.0
-        for i, band in enumerate(ops.split(power, len(_WIDTHS), axis=-1)):
-            share = ops.clip(
-                1.0 - ops.abs(ops.clip(octaves, 0.0, len(_WIDTHS) - 1.0) - i), 0.0, 1.0
-            )
-            total = total + ops.expand_dims(share, -1) * band
+        octaves = ops.clip(ops.log(f0 / _WIDTHS[0]) / math.log(2.0), 0.0, len(_WIDTHS) - 1.0)
+        shares = [
+            ops.expand_dims(ops.clip(1.0 - ops.abs(octaves - i), 0.0, 1.0), -1)
+            for i in range(len(_WIDTHS))
+        ]
+        totals = []
+        for bins, averages in self.parts:
+            power = ops.matmul(ops.square(magnitude[:, :, bins]), averages)
+            bands = ops.split(power, len(_WIDTHS), axis=-1)
+            totals.append(sum(share * band for share, band in zip(shares, bands, strict=True)))
+        total = ops.concatenate(totals, axis=-1)
         return ops.log(total + AUDIO.power_floor)
 
 
-def _averages(hz: np.ndarray) -> np.ndarray:
-    """[513, widths x K]: power in WORLD's unit of bands of each width around `hz`, from bins."""
+def _averages(hz: np.ndarray) -> tuple[slice, np.ndarray]:
+    """Bins to read, and of these the power in WORLD's unit of bands of each width around `hz`.
+
+    float32 [bins read, widths x K].
+    """
     bin_hz = AUDIO.sample_rate / AUDIO.fft_length
     edges = (np.arange(AUDIO.bins + 1) - 0.5) * bin_hz
     columns = []
@@ -97,4 +105,7 @@ def _averages(hz: np.ndarray) -> np.ndarray:
         overlap = np.maximum(overlap, 0.0)
         columns.append(overlap / overlap.sum(axis=0))
     # Spectra have the power of their window, WORLD's envelopes do not.
-    return np.concatenate(columns, axis=1) / np.sum(spectrogram.hann(AUDIO.fft_length) ** 2)
+    weights = np.concatenate(columns, axis=1) / np.sum(spectrogram.hann(AUDIO.fft_length) ** 2)
+    used = np.flatnonzero(weights.any(axis=1))
+    bins = slice(int(used[0]), int(used[-1]) + 1)
+    return bins, weights[bins].astype(np.float32)
