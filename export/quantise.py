@@ -48,6 +48,7 @@ RECIPES: dict[str, list[tuple[str, str, str]]] = {
         (".*", "*", "dynamic"),
         (_FILTERS, "*", "float32"),
         *((name, "*", "weights") for name in (_ENCODER, _REFINEMENT)),
+        *((name, "CONV_2D", "dynamic") for name in _INNER),
     ],
     "int8": [
         *((".*", layer, "static") for layer in _LAYERS[:2]),
