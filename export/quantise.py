@@ -4,8 +4,9 @@ python -m export.quantise FLOAT.tflite SMALL.tflite float16|dynamic|int8 [PHRASE
 
 What is quantised how was found by measuring on validation mixtures (BUILD.md has the figures):
 constants of normalisations always stay float32, only weights of dense layers and convolutions
-change; the content encoder reads a few bins of tiny deviation, and its activations do not survive 8
-bits; the filters of the pitch axis read linear magnitudes over 100 dB.
+change, and in int8 what is copied for them; the content encoder reads a few bins of tiny deviation,
+and its input does not survive 8 bits; the filters of the pitch axis read linear magnitudes over
+100 dB.
 """
 
 import subprocess

@@ -23,10 +23,6 @@ from absl import flags
 import sep_tf
 from sep_tf.errors import SepTfError
 
-# Read when NumPy is loaded. The products of matrices here are too small to share: other threads of
-# OpenBLAS would wait for work on cores that the networks and WORLD need.
-os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-
 # verb -> (module, what it does)
 VERBS: dict[str, tuple[str, str]] = {
     "extract": ("sep_tf.extract", "extract the singing voice from songs"),

@@ -59,7 +59,7 @@ def corrected(
     # As it is sung; far higher ones crash CheapTrick.
     sung = np.clip(f0[chosen], config.f0_floor, config.f0_ceil)
     heard = _DB * np.log(_power(np.asarray(audio, np.float64), sung, chosen, config))
-    above = _DB * (envelope[chosen].astype(np.float64) @ decoding) - heard
+    above = _DB * world.product(envelope[chosen].astype(np.float64), decoding) - heard
     knots = np.array(_ABOVE_DB)
     clipped = np.clip(above, knots[0], knots[-1])
     left = np.clip(np.searchsorted(knots, clipped, "right") - 1, 0, len(knots) - 2)
@@ -68,7 +68,7 @@ def corrected(
     added = (1.0 - share) * bands[point, left] + share * bands[point, left + 1]
     added -= np.maximum(above - knots[-1], 0.0)
     added = np.where(np.isfinite(added), added, 0.0) * weight[chosen, np.newaxis]
-    out[chosen] += (added / _DB @ coding).astype(np.float32)
+    out[chosen] += world.product(added / _DB, coding).astype(np.float32)
     return out
 
 

@@ -126,7 +126,7 @@ def decode(
     coded[:, 0] = np.clip(coded[:, 0], -100.0, 20.0)
     envelope_basis, offset, aperiodicity_basis = _bases(config, step)
     with np.errstate(over="ignore"):
-        envelope = _product(coded, envelope_basis)
+        envelope = product(coded, envelope_basis)
         np.exp(envelope, out=envelope)
     # In place: these are the largest arrays of an extraction.
     np.clip(envelope, config.power_floor * 1e-6, 1e6, out=envelope)
@@ -143,7 +143,7 @@ def decode(
     return f0, envelope, aperiodicity
 
 
-def _product(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+def product(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """a @ b, on the caller's thread: of larger pieces BLAS makes threads that spin beside ours."""
     out = np.empty((len(a), b.shape[1]))
     for i in range(0, len(a), _TILE):

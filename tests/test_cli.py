@@ -183,18 +183,6 @@ print("loaded:", *sorted(heavy & set(sys.modules)))
 """
 
 
-@pytest.mark.parametrize("program", ["sep_tf.cli", "export.edge"])
-@pytest.mark.parametrize(("chosen", "expected"), [({}, "1"), ({"OPENBLAS_NUM_THREADS": "2"}, "2")])
-def test_blas_has_one_thread_unless_told_otherwise(program, chosen, expected):
-    said = f"import os, sys, {program}; print(os.environ['OPENBLAS_NUM_THREADS'], *sys.modules)"
-    environment = {k: v for k, v in os.environ.items() if k != "OPENBLAS_NUM_THREADS"} | chosen
-    run = subprocess.run(
-        [sys.executable, "-c", said], capture_output=True, text=True, cwd=ROOT, env=environment
-    )
-    threads, *loaded = run.stdout.split()
-    assert threads == expected and "numpy" not in loaded
-
-
 def test_help_is_quick_and_light():
     verbs = [v for v in VERBS if (ROOT / (cli.VERBS[v][0].replace(".", "/") + ".py")).exists()]
     before = resource.getrusage(resource.RUSAGE_CHILDREN)

@@ -93,6 +93,8 @@ def context_of(name: str, model) -> int:
 def test_every_second_frame(shape):
     x = np.random.default_rng(0).normal(size=shape).astype(np.float32)
     np.testing.assert_array_equal(blocks.every_second(x), x[:, ::2])
+    with pytest.raises(ValueError, match="5 frames"):
+        blocks.every_second(x[:, :5])
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -3,6 +3,8 @@
 import dataclasses
 import itertools
 import pathlib
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -74,6 +76,27 @@ def test_short_transforms_sound_like_those_of_analysis(f0, breath, monkeypatch, 
     loud = bands[1] > 1e-3 * bands[1].max()
     assert np.abs(10 * np.log10(bands[0] / bands[1]))[loud].max() < 0.3
     assert (bands[2] < 1e-2 * bands[1])[loud].all()
+
+
+_ALONE = """
+import time, numpy as np
+from sep_tf import mixture_trust, world
+rng = np.random.default_rng(0)
+coded, f0 = rng.normal(0.0, 0.1, (1000, 60)).astype(np.float32), np.full(1000, 200.0)
+features = world.VocoderFeatures(coded, np.full((1000, 4), -9.0), f0, np.full(1000, True))
+for i in range(6):
+    if i == 1:  # matrices are there
+        began = time.process_time(), time.thread_time()
+    world.decode(features)
+    mixture_trust.corrected(coded, rng.normal(0.0, 0.1, 160_000), f0, np.ones(1000))
+print((time.process_time() - began[0]) / (time.thread_time() - began[1]))
+"""
+
+
+def test_no_thread_of_blas_spins_beside_a_voice():
+    """Other threads take less than a tenth of what this one does; it was half."""
+    run = subprocess.run([sys.executable, "-c", _ALONE], capture_output=True, text=True, check=True)
+    assert float(run.stdout) < 1.1
 
 
 def test_short_rests_and_those_at_the_ends_stay():

@@ -164,8 +164,21 @@ def every_second(x):
     """Frames 0, 2, 4 ... of [B, T] or [B, T, K], T even: [B, T / 2] or [B, T / 2, K].
 
     Whole frames are looked up: LiteRT is slow at wide slices with a step.
+
+    Raises:
+      ValueError: T is known to be odd.
     """
-    return ops.take(x, ops.arange(0, ops.shape(x)[1], 2), axis=1)
+    frames = ops.shape(x)[1]
+    if isinstance(frames, int) and frames % 2:
+        raise ValueError(f"{frames} frames, expected an even number")
+    return ops.take(x, ops.arange(0, frames, 2), axis=1)
+
+
+def used_rows(matrix: np.ndarray) -> tuple[slice, np.ndarray]:
+    """Rows from the first to the last that are not zero: which, and these. One at least is not."""
+    used = np.flatnonzero(matrix.any(axis=1))
+    rows = slice(int(used[0]), int(used[-1]) + 1)
+    return rows, matrix[rows]
 
 
 def repeat_code(code, hop: int):

@@ -46,10 +46,7 @@ def _octaves(filters: np.ndarray) -> Iterator[tuple[slice, np.ndarray]]:
     Nearly all of the whole matrix is zeros.
     """
     for first in range(0, filters.shape[1], BINS_PER_OCTAVE):
-        part = filters[:, first : first + BINS_PER_OCTAVE]
-        used = np.flatnonzero(part.any(axis=1))
-        bins = slice(int(used[0]), int(used[-1]) + 1)
-        yield bins, part[bins]
+        yield blocks.used_rows(filters[:, first : first + BINS_PER_OCTAVE])
 
 
 class HarmonicSpectrum(layers.Layer):

@@ -7,6 +7,7 @@ from keras import initializers, layers, ops
 
 from sep_tf import spectrogram, world
 from sep_tf.config import AudioConfig
+from sep_tf.models import blocks
 
 AUDIO = AudioConfig()
 # Hz: widths of bands that power is averaged over; what lies between them is interpolated.
@@ -31,7 +32,9 @@ class MixtureRefinement(layers.Layer):
         self.hz, self.width = np.asarray(hz, np.float64), width
         self.decoding = world.log_power_at(self.hz).astype(np.float32)
         self.coding = world.coding_at(self.hz).astype(np.float32)
-        self.parts = [_averages(part) for part in np.array_split(self.hz, _PARTS)]
+        self.parts = [
+            _averages(part) for part in np.array_split(self.hz, min(_PARTS, len(self.hz)))
+        ]
         self.convolutions = [
             layers.Conv2D(width, 3, padding="same", use_bias=False, name=f"conv_{i}")
             for i in range(2)
@@ -106,6 +109,4 @@ def _averages(hz: np.ndarray) -> tuple[slice, np.ndarray]:
         columns.append(overlap / overlap.sum(axis=0))
     # Spectra have the power of their window, WORLD's envelopes do not.
     weights = np.concatenate(columns, axis=1) / np.sum(spectrogram.hann(AUDIO.fft_length) ** 2)
-    used = np.flatnonzero(weights.any(axis=1))
-    bins = slice(int(used[0]), int(used[-1]) + 1)
-    return bins, weights[bins].astype(np.float32)
+    return blocks.used_rows(weights.astype(np.float32))
