@@ -127,13 +127,14 @@ def _check_flags() -> None:
         for name in ("preset", "system", "data_dir", "f0_decoding"):
             if FLAGS[name].present:
                 raise cli.UsageError(f"--{name} is for --model_dir: --weights have theirs")
-    if FLAGS.format == "saved_model" and (FLAGS.chunk_frames or 0) > _SERVED:
-        raise cli.UsageError(
-            f"--chunk_frames={FLAGS.chunk_frames}: at most {_SERVED} for a SavedModel"
-        )
-    for name in ("quantise", "calibration"):
-        if FLAGS.format == "saved_model" and FLAGS[name].present:
-            raise cli.UsageError(f"--{name} is for --format=tflite, not for a SavedModel")
+    if FLAGS.format == "saved_model":
+        if (FLAGS.chunk_frames or 0) > _SERVED:
+            raise cli.UsageError(
+                f"--chunk_frames={FLAGS.chunk_frames}: at most {_SERVED} for a SavedModel"
+            )
+        for name in ("quantise", "calibration"):
+            if FLAGS[name].present:
+                raise cli.UsageError(f"--{name} is for --format=tflite, not for a SavedModel")
     if FLAGS.format != "tflite":
         return
     if Path(FLAGS.output).name in ("", ".."):

@@ -1,5 +1,6 @@
 """Smaller files: how far from the float model, what they refuse, what happens when it crashes."""
 
+import functools
 import pathlib
 import re
 import subprocess
@@ -7,7 +8,7 @@ import subprocess
 import numpy as np
 import pytest
 import soundfile
-from ai_edge_litert import schema_py_generated as schema
+from tensorflow.lite.python import schema_py_generated as schema
 
 from export import __main__ as program
 from export import module, quantise, tflite, verify
@@ -32,11 +33,19 @@ def sin():
     return model, info, tflite.convert(model, info), module.example(sound, info)
 
 
+@pytest.fixture(scope="module")
+def smaller(sin):
+    """The file made smaller, `smaller(how)`: each once, for each takes seconds."""
+    info, content, inputs = sin[1:]
+    phrases = [info.batch(inputs, info.frames)]
+    return functools.cache(lambda how: quantise.run(content, how, phrases))
+
+
 @pytest.mark.parametrize(("how", "error"), [("float16", 1e-2), ("dynamic", 0.6), ("int8", 1.5)])
-def test_smaller_files_give_nearly_the_same(sin, tmp_path, how, error):
+def test_smaller_files_give_nearly_the_same(sin, smaller, tmp_path, how, error):
     """Random weights are worse than trained ones; the figures of those are in the slow test."""
     model, info, content, inputs = sin
-    small = quantise.run(content, how, [info.batch(inputs, info.frames)])
+    small = smaller(how)
     assert small != content
     path = tmp_path / "small.tflite"
     tflite.write(small, info, path)
@@ -45,6 +54,15 @@ def test_smaller_files_give_nearly_the_same(sin, tmp_path, how, error):
     report = verify.compare(expected, found, info, verify.BOUNDS[how])
     assert max(report.largest.values()) < error
     assert not any("FLEX" in name.upper() for name in verify.operators(path))
+
+
+@pytest.fixture(scope="module")
+def int8(smaller):
+    """Names of what operators give in 8 bits, but for what is only converted."""
+    graph = schema.ModelT.InitFromPackedBuf(smaller("int8"), 0).subgraphs[0]
+    tensors = [graph.tensors[index] for operator in graph.operators for index in operator.outputs]
+    names = [t.name.decode() for t in tensors if t.type == schema.TensorType.INT8]
+    return [name for name in names if not name.endswith("_quantized")]
 
 
 @pytest.mark.parametrize(
@@ -60,17 +78,6 @@ def test_smaller_files_give_nearly_the_same(sin, tmp_path, how, error):
 def test_rules_of_int8_find_their_operators(int8, what):
     """Names come from Keras and the converter: what a rule misses stays right, and slow."""
     assert any(re.search(what, name) for name in int8)
-
-
-@pytest.fixture(scope="module")
-def int8(sin):
-    """Names of what operators give in 8 bits, but for what is only converted."""
-    info, content, inputs = sin[1:]
-    small = quantise.run(content, "int8", [info.batch(inputs, info.frames)])
-    graph = schema.ModelT.InitFromPackedBuf(small, 0).subgraphs[0]
-    tensors = [graph.tensors[index] for operator in graph.operators for index in operator.outputs]
-    names = [t.name.decode() for t in tensors if t.type == schema.TensorType.INT8]
-    return [name for name in names if not name.endswith("_quantized")]
 
 
 def test_a_calibrator_that_crashes_is_one_line(monkeypatch):
