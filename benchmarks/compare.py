@@ -23,7 +23,7 @@ from benchmarks import commands
 from benchmarks.commands import ROOT
 from benchmarks.extraction import SONG, make_song
 from benchmarks.peers import PEERS
-from sep_tf import cli
+from sep_tf import cli, runtimes
 
 WEIGHTS = ROOT / "sep_tf" / "presets" / "sin-lite.weights.h5"
 # What is installed for a row, beyond Python.
@@ -91,7 +91,7 @@ def prepare(folder: Path, wanted: list[Row]) -> None:
     recipes = {
         "dynamic.tflite": [bundled, "--quantise=dynamic", f"--output={folder / 'dynamic'}"],
         "int8.tflite": [
-            bundled, "--quantise=int8", f"--calibration={SONG.parent}",
+            bundled, "--quantise=int8", f"--calibration={SONG}",
             f"--output={folder / 'int8'}",
         ],
         "saved": [bundled, "--format=saved_model", f"--output={folder / 'saved'}"],
@@ -141,26 +141,36 @@ def installed_mb(packages: tuple[str, ...]) -> float:
 
     seen: set[str] = set()
     left = list(packages)
-    total = 0
+    total = 0.0
     while left:
         name = left.pop().lower().replace("_", "-")
         if name in seen:
             continue
         seen.add(name)
         found = metadata.distribution(name)
-        total += sum(f.locate().stat().st_size for f in found.files or () if f.locate().is_file())
+        if name == "sep-tf":  # here it is a link to this folder
+            total += sum(_size(ROOT / package) for package in ("sep_tf", "export", "tfrecords"))
+        else:
+            total += sum(_size(Path(file.locate())) for file in found.files or ())
         for text in found.requires or ():
             need = Requirement(text)
             if need.marker is None or need.marker.evaluate({"extra": ""}):
                 left.append(need.name)
-    return total / 1e6
+    return total
 
 
-def _size(model: Path | None) -> float:
-    if model is None:
+def _size(path: Path) -> float:
+    """MB of a file, or of what is in a folder but what Python compiles there."""
+    files = path.rglob("*") if path.is_dir() else [path]
+    kept = [p for p in files if p.is_file() and (p == path or p.suffix != ".pyc")]
+    return sum(p.stat().st_size for p in kept) / 1e6
+
+
+def model_mb(model: Path | None) -> float:
+    """Size of a row's model, unless it came with the package; of a SavedModel's last version."""
+    if model is None or model.is_relative_to(ROOT / "sep_tf"):
         return 0.0
-    files = [p for p in model.rglob("*") if p.is_file()] if model.is_dir() else [model]
-    return sum(p.stat().st_size for p in files) / 1e6
+    return _size(runtimes.version_folder(model) or model)
 
 
 def measure(row: Row, folder: Path, seconds: float) -> dict[str, float]:
@@ -174,7 +184,7 @@ def measure(row: Row, folder: Path, seconds: float) -> dict[str, float]:
         "factor": (long.wall - short.wall) / (seconds - 1.0),
         "processor_factor": (long.processor - short.processor) / (seconds - 1.0),
         "memory": long.memory,
-        "installed": installed_mb(row.packages) + _size(row.model) + 4e-6 * _parameters(row),
+        "installed": installed_mb(row.packages) + model_mb(row.model) + 4e-6 * _parameters(row),
     }
 
 

@@ -18,6 +18,7 @@ import numpy as np
 from absl import flags
 
 from benchmarks.commands import ROOT
+from benchmarks.extraction import SONG
 from sep_tf import cli
 
 PROGRAM = cli.Program(
@@ -33,7 +34,7 @@ flags.DEFINE_integer("limit", 14, "First mixtures only.", lower_bound=1, flag_va
 flags.DEFINE_string("weights", "sin-lite", "Bundled name or .weights.h5.", flag_values=FLAGS)
 flags.DEFINE_multi_string(
     "calibration",
-    [str(ROOT / "examples" / "sakura")],
+    [str(SONG)],
     "Songs that int8 is calibrated on.",
     flag_values=FLAGS,
 )

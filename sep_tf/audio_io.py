@@ -354,7 +354,7 @@ def _not_audio(path: StrPath, raw: BinaryIO) -> str:
 def _ffmpeg(path: StrPath) -> str:
     """The command that makes a WAV file of it."""
     stem, extension = os.path.splitext(os.fspath(path))
-    target = stem + (".converted.wav" if extension.lower() == ".wav" else ".wav")
+    target = stem + (".pcm.wav" if extension.lower() == ".wav" else ".wav")
     return f"ffmpeg -i {shlex.quote(os.fspath(path))} -vn {shlex.quote(target)}"
 
 

@@ -34,6 +34,7 @@ _FLOAT_FORMATS = (".wav", ".aiff", ".aif", ".caf", ".w64")
 # Headers of these count bytes in 32 bits; a longer .wav is written as RF64.
 _LIMIT_32_BIT = {"WAV": 0xFFFF_0000, "AIFF": 0xFFFF_0000}
 _SAMPLE_BYTES = {"PCM_16": 2, "PCM_24": 3, "PCM_32": 4, "FLOAT": 4, "DOUBLE": 8}
+_FEW_RATES = ("OPUS", "MPEG_LAYER_III")
 # libsndfile's number for what the system refuses, a full disk for example.
 _SYSTEM_ERROR = 2
 _FULL = "cannot be written, the disk may be full"
@@ -100,9 +101,11 @@ class Writer:
                 raise
             if getattr(error, "code", None) == _SYSTEM_ERROR:
                 raise SepTfError(f"{self.path}: {_FULL}") from error
+            other = self.sample_rate != 48_000 and self._subtype in _FEW_RATES
             raise SepTfError(
                 f"{self.path}: {self._format} ({self._subtype}) cannot hold "
                 f"{self.channels} channel(s) at {self.sample_rate} Hz"
+                + (", but at 48000 Hz" if other else "")
             ) from error
         return self
 
@@ -289,16 +292,16 @@ def _try_output(path: StrPath, sample_rate: int, channels: int, subtype: str | N
         raise Tried
 
 
-def clip_note(peak: float, clip: str) -> str | None:
+def clip_note(peak: float, clip: str, what: str = "voice") -> str | None:
     """What the user is told about samples beyond full scale; None if there were none."""
     if not peak > 1:
         return None
     done = {
-        "rescale": f"the whole voice was divided by {peak:.4g}",
+        "rescale": f"the whole {what} was divided by {peak:.4g}",
         "clamp": "what was beyond it was cut off",
         "none": "written as it is, in floating point",
     }[clip]
-    return f"the voice peaks {20 * math.log10(peak):.2g} dB above full scale: {done}"
+    return f"the {what} peaks {20 * math.log10(peak):.2g} dB above full scale: {done}"
 
 
 def _extension(path: StrPath) -> str:

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 from absl import flags
 
-from sep_tf import cli, extract
+from sep_tf import cli, extract, processors
 from sep_tf.config import ExtractConfig
 from sep_tf.errors import SepTfError
 
@@ -100,33 +100,27 @@ def main(args: list[str]) -> int:
     cli.quiet_tensorflow()
     with cli.quiet_native_log():
         from sep_tf import analysis, runtimes
-        from tfrecords import engine
+        from tfrecords import engine, exclusive
 
     engine.check_flags(beam_flags, FLAGS)
     settings = {name: FLAGS[name].value for name in ("model", "runtime", "f0", "singer")}
     system = _load(settings).system  # what fails for one song will fail for all
     settings["weights"] = runtimes.identity(FLAGS.model, FLAGS.runtime)
     settings["processing"] = analysis.VERSION
-    rows = os.path.join(FLAGS.output_dir, ROWS)
-    _make_folder(rows)
-    _remove_partial(rows)
     made = (FLAGS.output_dir, settings, FLAGS.features and system != "unet")
     plan = [_element(song, name, *made) for song, name in songs]
-    waiting = [element for element in plan if done_row(element) is None]
-    if waiting:
-        try:
-            run_pipeline(waiting, FLAGS.workers or max(1, (os.cpu_count() or 1) // 2), beam_flags)
-        finally:
-            _remove_partial(rows)
-    return _tell(plan, write_reports(plan, FLAGS.output_dir), len(plan) - len(waiting))
-
-
-def _make_folder(path: str) -> None:
-    try:
-        os.makedirs(path, exist_ok=True)
-    except OSError as error:
-        reason = (error.strerror or "unknown reason").lower()
-        raise SepTfError(f"{path}: the folder cannot be made: {reason}") from error
+    rows = os.path.join(FLAGS.output_dir, ROWS)
+    with exclusive.held(rows):  # what another run writes looks like what a killed one left
+        _remove_partial(rows)
+        waiting = [element for element in plan if done_row(element) is None]
+        if waiting:
+            workers = FLAGS.workers or max(1, processors.usable() // 2)
+            try:
+                run_pipeline(waiting, workers, beam_flags)
+            finally:
+                _remove_partial(rows)
+        failed = write_reports(plan, FLAGS.output_dir)
+    return _tell(plan, failed, len(plan) - len(waiting))
 
 
 def _remove_partial(folder: str) -> None:

@@ -12,6 +12,7 @@ import importlib.util
 import math
 import os
 import re
+import shlex
 import signal
 import sys
 import textwrap
@@ -165,9 +166,10 @@ class Program:
                 raise UsageError(f"no --{name} given")
 
     def given_flags(self) -> str:
-        """The flags that were given, as they would be typed again."""
+        """The flags that were given, as they would be typed again in a shell."""
         given = (self.flags[name] for name in self.flags if self.flags[name].present)
-        return " ".join(flag.serialize() for flag in given)
+        # A flag that was given several times is serialised as so many lines.
+        return shlex.join(part for flag in given for part in flag.serialize().splitlines())
 
     def _parse(self, argv: list[str]) -> list[str]:
         """Sets the flags; returns the positional arguments.

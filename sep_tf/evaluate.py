@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from absl import flags
 
-from sep_tf import cli, extract
+from sep_tf import cli, extract, processors
 from sep_tf.config import ExtractConfig
 from sep_tf.errors import DataError
 
@@ -94,7 +94,7 @@ flags.DEFINE_string(
 )
 flags.DEFINE_integer("limit", None, "First songs only.", lower_bound=1, flag_values=FLAGS)
 flags.DEFINE_integer(
-    "jobs", min(os.cpu_count() or 1, 8), "Songs measured at once.", lower_bound=1, flag_values=FLAGS
+    "jobs", min(processors.usable(), 8), "Songs measured at once.", lower_bound=1, flag_values=FLAGS
 )
 # Best, median and worst songs that are drawn.
 _DRAWN = 3

@@ -139,13 +139,16 @@ def main(args: list[str]) -> int:
             raise ModelError(f"{model}: a model of system {separator.system}, not {FLAGS.system}")
 
         def work(job: jobs.Job, progress: jobs.Progress | None):
-            return separator.separate_file(
-                job.source,
-                job.target,
-                **jobs.wishes(FLAGS),
-                progress=progress,
-                **{name: paths[job.source] for name, paths in side.items()},
+            beside = {name: paths[job.source] for name, paths in side.items()}
+            result = separator.separate_file(
+                job.source, job.target, **jobs.wishes(FLAGS), progress=progress, **beside
             )
+            band = beside.get("accompaniment")
+            if band and (
+                note := audio_io.clip_note(result.accompaniment_peak, FLAGS.clip, "accompaniment")
+            ):
+                PROGRAM.note(f"{band}: {note} (--clip={FLAGS.clip})")
+            return result
 
         return work
 

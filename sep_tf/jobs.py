@@ -168,7 +168,8 @@ def place(
     if output is not None and not (several or template or _is_folder(output)):
         return [output], None
     if output is not None and output.lower().endswith(endings) and not os.path.isdir(output):
-        raise cli.UsageError(f"--{flag}={output}: several inputs need a folder")
+        what = "several inputs need" if several else "--name needs"
+        raise cli.UsageError(f"--{flag}={output}: {what} a folder")
     root = output if output is not None or template is None else ""
     return _targets(inputs, output, suffix, template), root
 

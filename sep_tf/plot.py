@@ -96,6 +96,8 @@ def extraction(mixture: Columns, voice: Columns, f0: np.ndarray | None, title: s
         axes[0].plot(times, contour, color="#d62728", linewidth=1.3, label="f0 of the singer")
         axes[0].legend(loc="upper right")
     axes[1].set_xlabel("time (s)")
+    # Names of files need not be UTF-8, and matplotlib raises where they are not.
+    title = title.encode("utf-8", "backslashreplace").decode()
     figure.suptitle(title.replace("$", r"\$"))
     return figure
 

@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import os
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -20,6 +19,7 @@ from sep_tf import (
     masking,
     outputs,
     overwriting,
+    processors,
     runtimes,
     subtraction,
     world,
@@ -51,6 +51,9 @@ class Result:
     gain: float
     # Share of frames that are sung; None where no vocoder is at work.
     voiced_share: float | None
+    # Of the accompaniment; None without one.
+    accompaniment_peak: float | None = None
+    accompaniment_gain: float | None = None
 
 
 class Separator:
@@ -295,6 +298,8 @@ class Separator:
             peak=writer.peak,
             gain=writer.gain,
             voiced_share=None if self.system == "unet" else kept.voiced_share,
+            accompaniment_peak=band.peak if band else None,
+            accompaniment_gain=band.gain if band else None,
         )
 
     def _check_side(self, side: outputs.SideFiles, accompaniment: str | Path | None) -> None:
@@ -328,7 +333,7 @@ class Separator:
         if self.system == "unet":
             return masking.voice(self.runtime, blocks, in_rate, out_rate, progress, accompaniment)
         # Segments that are rendered beside the networks come later.
-        threads = 0 if live else _cores()
+        threads = 0 if live else min(processors.usable(), 4)
         return self._sung(blocks, in_rate, out_rate, threads, kept, offset, progress, accompaniment)
 
     def _sung(
@@ -373,8 +378,3 @@ class Separator:
         left = audio_io.resampled_length(counter.samples, in_rate, out_rate) - sent
         last = np.concatenate(tail)[:left]
         yield np.pad(last, (0, left - len(last)))
-
-
-def _cores() -> int:
-    """Processors that this process may use."""
-    return min(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1, 4)

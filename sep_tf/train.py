@@ -6,7 +6,6 @@ sep-tf train --stage=all --data_dir=records --model_dir=runs/lite
 import contextlib
 import dataclasses
 import os
-import shlex
 import signal
 import sys
 from pathlib import Path
@@ -20,6 +19,7 @@ from sep_tf.config import (
     PRESETS,
     SCHEDULES,
     VALIDATION_SPLITS,
+    RecordConfig,
     model_config,
 )
 from sep_tf.errors import DataError, SepTfError
@@ -145,7 +145,6 @@ def main(args: list[str]) -> int:
         from sep_tf.training import loop, stages
         from sep_tf.training import strategy as distribution
         from sep_tf.training.stop import StopRequest
-        from tfrecords import dataset
 
     # First: workers of several machines must find each other before anything is computed. What
     # they say of each other is not dropped, what one machine says of devices it lacks is.
@@ -154,10 +153,9 @@ def main(args: list[str]) -> int:
     for stage in chosen:  # now, not when the stages before have been trained for hours
         settings = stages.train_config(stage, batch_size=FLAGS.batch_size)
         distribution.check_batch_size(strategy, settings.batch_size)
-    for split in {
-        FLAGS.validation_split or stages.STAGES[name].validation_split for name in chosen
-    }:
-        dataset.phrases(FLAGS.data_dir, dataset.PhraseOptions(split))
+    for stage in chosen:
+        _check_validation(stage, FLAGS.validation_split or stages.STAGES[stage].validation_split)
+    code = 0
     keras.utils.set_random_seed(FLAGS.seed or 1)
     say = print if distribution.is_chief(strategy) else lambda *_, **__: None
     try:
@@ -178,10 +176,27 @@ def main(args: list[str]) -> int:
             "with the same flags to go on"
         ) from error
     except loop.Interrupted:
-        given = shlex.join(FLAGS[name].serialize() for name in FLAGS if FLAGS[name].present)
-        say(f"stopped and saved; go on with: sep-tf train {given}", flush=True)
+        say(f"stopped and saved; go on with: sep-tf train {PROGRAM.given_flags()}", flush=True)
+        # As after SIGTERM where another worker heard it: what comes after must not take the
+        # stage for done.
+        code = 130 if stop.number == signal.SIGINT else 143
     distribution.wait_for_all(strategy)
-    return 130 if stop.number == signal.SIGINT else 0
+    return code
+
+
+def _check_validation(stage: str, split: str) -> None:
+    """Raises DataError where there is nothing to end the stage by."""
+    from tfrecords import dataset
+
+    try:
+        dataset.phrases(FLAGS.data_dir, dataset.PhraseOptions(split))
+    except DataError as error:
+        if FLAGS.validation_split or stage in _KNOWN_SINGERS:
+            raise
+        raise DataError(
+            f"{error}: stage {stage} ends by new singers, or with --validation_split=validation by "
+            "new songs of known ones"
+        ) from error
 
 
 def _check_flags(chosen: tuple[str, ...]) -> None:
@@ -191,6 +206,11 @@ def _check_flags(chosen: tuple[str, ...]) -> None:
     unit = max(16, 2**levels)
     if (FLAGS.phrase_frames or unit) % unit:
         raise cli.UsageError(f"--phrase_frames={FLAGS.phrase_frames} is no multiple of {unit}")
+    longest = RecordConfig().chunk_frames
+    if (FLAGS.phrase_frames or 0) > longest:
+        raise cli.UsageError(
+            f"--phrase_frames={FLAGS.phrase_frames}: records hold {longest} frames at most"
+        )
     for flag, stage in _OF_ONE_STAGE.items():
         if getattr(FLAGS, flag) and FLAGS.stage not in (stage, "all"):
             raise cli.UsageError(f"--{flag} is for stage {stage}, not {FLAGS.stage}")

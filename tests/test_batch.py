@@ -15,6 +15,7 @@ import soundfile
 
 from sep_tf import analysis, audio_io, batch, runtimes
 from tests import harness
+from tfrecords import exclusive
 
 pytest.importorskip("apache_beam", reason="apache_beam is not installed (extra [data])")
 
@@ -220,3 +221,12 @@ def test_what_is_wrong(songs, capsys, argv, words):
     os.mkdir("more")
     soundfile.write("more/one.wav", harness.sung(0.2, 220.0), harness.RATE)
     assert words in harness.one_line_error(batch.run, argv, capsys)
+
+
+def test_two_runs_into_one_folder(songs, capsys):
+    """What the other is writing stays."""
+    with exclusive.held("out/.rows"):
+        Path("out/.rows/half.wav").touch()
+        line = harness.one_line_error(batch.run, ["songs/one.wav", "--output_dir=out"], capsys)
+        assert "another process is writing out/.rows" in line
+        assert Path("out/.rows/half.wav").exists() and not Path("out/one.voice.wav").exists()

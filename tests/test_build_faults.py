@@ -139,6 +139,9 @@ def test_splits_that_share_a_recording_or_a_singer(rows, tmp_path):
     unseen = dataclasses.replace(rows["cid-valid"], singer="ann")
     with pytest.raises(DataError, match="'ann' is in train and in validation_unseen"):
         build.check_splits([voice, unseen])
+    stranger = dataclasses.replace(rows["cid-valid"], split="validation")
+    with pytest.raises(DataError, match="'cid' is in validation and not in train"):
+        build.check_splits([voice, stranger])
     build.check_splits(list(rows.values()))
 
 

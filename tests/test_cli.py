@@ -321,3 +321,20 @@ def test_verbs_have_programs():
         if path.exists():
             assert callable(importlib.import_module(module).run)
         assert summary[0].islower()
+
+
+def test_the_flags_that_were_given_can_be_typed_again():
+    program, run = make_program()
+    argv = ["--input=a b.wav", "--input=c.wav", "--noquick", "--output=my voice.wav"]
+    assert run(*argv) == 0
+    assert sorted(shlex.split(program.given_flags())) == sorted(argv)
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="processes cannot be pinned")
+def test_processors_of_a_pinned_process():
+    code = (
+        "import os; from sep_tf import processors;"
+        "os.sched_setaffinity(0, [min(os.sched_getaffinity(0))]); print(processors.usable())"
+    )
+    argv = [sys.executable, "-c", code]
+    assert subprocess.run(argv, cwd=ROOT, capture_output=True, text=True).stdout == "1\n"

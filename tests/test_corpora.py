@@ -345,3 +345,37 @@ def test_made_tracks(tmp_path, monkeypatch):
     with pytest.raises(scan.BadFile, match="fast.wav: 16000 Hz, but"):
         reading.mixed("c", [*given, Part(tmp_path / "fast.wav")])
     assert [p.name for p in (tmp_path / "made").rglob("*.wav")] == ["b.wav"]
+
+
+@needs_ffmpeg
+def test_compressed_stems_of_unequal_lengths(run_on, tmp_path):
+    """Encoders end a few samples apart: the sum is as long as the longest."""
+    pytest.importorskip("musdb")
+    parts = {
+        stem: wav(tmp_path / f"root/train/A - One/{stem}.wav", 1, 44_100 - 500 * n, 44_100)
+        for n, stem in enumerate(STEMS)
+    }
+    (tmp_path / "root/test").mkdir()
+    pack(tmp_path / "root/train/A - One")
+    code, rows = run_on("musdb18")
+    assert code == 0
+    (row,) = rows.values()
+    found, _ = soundfile.read(row.backing, dtype="float32")
+    expected = np.zeros(44_100 - 500)
+    for stem in ("drums", "bass", "other"):
+        expected[: len(parts[stem])] += parts[stem][:, 0]
+    np.testing.assert_allclose(found, expected, atol=1e-3)
+
+
+def test_files_of_one_song_are_in_one_split(run_on, tmp_path):
+    """In vocals/<singer>/<song>/."""
+    for song in range(6):
+        for phrase in range(4):
+            wav(tmp_path / f"root/vocals/ann/song{song}/{phrase}.wav")
+    code, rows = run_on("folder", "--validation=0.3", "--test=0.3")
+    assert code == 0 and len(rows) == 24
+    splits = {}
+    for row in rows.values():
+        splits.setdefault(row.vocals.parent.name, set()).add(row.split)
+    assert all(len(found) == 1 for found in splits.values())
+    assert set.union(*splits.values()) == {"train", "validation", "test"}

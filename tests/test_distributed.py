@@ -36,7 +36,7 @@ def start(arguments: list[str], task: int | None = None, ports: tuple[int, ...] 
     )  # fmt: skip
 
 
-def finish(*processes) -> list[str]:
+def finish(*processes, code: int = 0) -> list[str]:
     """Waits for all; returns what they printed. None outlives a failure of another."""
     try:
         outputs = [process.communicate(timeout=LIMIT) for process in processes]
@@ -44,7 +44,7 @@ def finish(*processes) -> list[str]:
         for process in processes:
             process.kill()
     for process, (_, errors) in zip(processes, outputs, strict=True):
-        assert process.returncode == 0, errors[-3000:]
+        assert process.returncode == code, errors[-3000:]
     return [printed for printed, _ in outputs]
 
 
@@ -193,7 +193,7 @@ def test_sigterm_to_one_worker_stops_both_at_the_same_step(corpus, tmp_path):
     while "autovc step" not in chief.stdout.readline():
         assert chief.poll() is None
     other.send_signal(signal.SIGTERM)
-    printed = finish(chief, other)
+    printed = finish(chief, other, code=143)
     assert "stopped and saved; go on with: sep-tf train" in printed[0]
     assert list((tmp_path / "autovc" / "checkpoints").glob("ckpt-*.index"))
 

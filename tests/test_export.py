@@ -263,3 +263,14 @@ def test_flags_that_contradict_each_other(tmp_path, capsys, monkeypatch, argv, w
     argv = [*argv, f"--output={tmp_path / 'out'}"]
     assert words in harness.one_line_error(program.run, argv, capsys)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("how", ["dynamic", "int8"])
+def test_no_output_of_eight_bits_goes_unjudged(exported, song, how):
+    """Also those without a distortion, such as a mask."""
+    keras = runtimes.load(str(path_of(exported, ".weights.h5")))
+    truth, bounds = keras(song), verify.BOUNDS[how]
+    assert verify.compare(truth, truth, keras.info, bounds).problems(bounds) == []
+    other = truth | {"aperiodicity": truth["aperiodicity"][::-1].copy()}
+    (problem,) = verify.compare(truth, other, keras.info, bounds).problems(bounds)
+    assert problem.startswith("aperiodicity by ") and "in the mean (at most 0.1)" in problem

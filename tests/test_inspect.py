@@ -145,6 +145,11 @@ def test_a_record_of_another_schema(copy, capsys, change, words):
         assert "{{" not in line
 
 
+def test_examples_are_no_longer_than_records(corpus, tmp_path, capsys):
+    argv = [str(corpus.records), "--examples=1", f"--output_dir={tmp_path}", "--seconds=4.1"]
+    assert "seconds" in harness.one_line_error(inspect.run, argv, capsys)
+
+
 @pytest.mark.slow
 def test_records_on_another_file_system(corpus, tmp_path, capsys):
     """The same figures and examples, from a folder and from one whose name is a pattern."""

@@ -128,6 +128,16 @@ def test_what_no_page_would_send_is_refused(kept, tmp_path, what):
     assert len(kept.keep(good)) == 1
 
 
+@pytest.mark.parametrize(
+    "language", ["English\u00a0(UK)", "සිංහල ශ්\u200dරී", "עברית\u200f", "Deutsch\u200b", "日本語"]
+)
+def test_languages_as_keyboards_write_them(kept, tmp_path, language):
+    """With spaces that do not break, joiners, and marks of direction."""
+    identity, _ = kept.enrol()
+    kept.keep({"participant": identity, "questionnaire": ABOUT | {"language": language}})
+    assert read(tmp_path)[0].questionnaire["language"] == language
+
+
 @pytest.mark.parametrize("sheet", [-1, len(DESIGN.sheets), 1.0, "1", True])
 def test_sheets_that_do_not_exist_are_refused(kept, sheet):
     with pytest.raises(store.Refused):
@@ -270,4 +280,6 @@ def test_who_is_left_out_and_why():
     assert "headphone" in results.reason(deaf, DESIGN, False, True, False)
     found = results.evaluate([good, deaf, part], DESIGN, False)
     assert found.unreliable_headphones == 1
+    without = results.evaluate([good, deaf], DESIGN, False, headphone_check=False)
+    assert without.unreliable_headphones is None and len(without.counted) == 2
     assert [(p, why) for p, why in found.excluded] == [(part, f"unfinished: 5 of {TOTAL} answers")]

@@ -247,3 +247,22 @@ def test_the_lines_of_the_bar_chart():
     assert dotted == [[50.0, 50.0], [25.0, 25.0], [50.0, 50.0]]
     # The interval is around the end of the first system's bar.
     assert [bar.get_width() for bar in axis.patches[:4:3]] == [75.0, 37.5]
+
+
+def test_a_report_of_a_test_without_a_headphone_check(folder, tmp_path, capsys):
+    """Nobody failed what nobody was asked, and nobody can be left out for it."""
+    whole = json.loads((folder / "key.json").read_text())
+    whole["settings"]["headphone_trials"] = 0
+    (tmp_path / "key.json").write_text(json.dumps(whole))
+    key = builder.read_key(tmp_path)
+    kept = store.Store(tmp_path / store.FILE, key["id"], key["design"], False, 0)
+    identity, sheet = kept.enrol()
+    asked = [p.question for p in key["design"].sheets[sheet]]
+    answers = [answer(question, "ab"[n % 2]) for n, question in enumerate(asked)]
+    kept.keep({"participant": identity, "questionnaire": ABOUT, "answers": answers})
+    kept.close()
+    printed, values, _ = report(tmp_path, capsys)
+    assert "1 participant counts, 0 are left out.\n" in printed
+    assert values["failed_headphone_check"] is None
+    assert cli.main(["listen", "report", str(tmp_path), "--require_headphones"]) == 1
+    assert "has no headphone check" in capsys.readouterr().err

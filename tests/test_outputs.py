@@ -232,6 +232,8 @@ def test_all_outputs_of_one_run(tmp_path, monkeypatch):
         "n_samples": 3 * mixture.sample_rate,
         "seconds": 3.0,
         "voiced_share": pytest.approx(voiced.mean()),
+        "accompaniment_peak": pytest.approx(np.abs(soundfile.read("band.wav")[0]).max(), abs=1e-6),
+        "accompaniment_gain": 1.0,
     }
 
 
@@ -287,3 +289,29 @@ def test_the_melody_that_was_given_stays(fake, tmp_path):  # noqa: F811
     assert melody.read_text() == "0,220\n0.5,220\n"
     with pytest.raises(SepTfError, match="would overwrite"):
         resynth.resynthesise_file(source, source)
+
+
+def test_names_that_are_not_utf8(tmp_path, monkeypatch, capsys):
+    """Such a name is the picture's title, too."""
+    monkeypatch.chdir(tmp_path)
+    name = os.fsdecode(b"caf\xe9.wav")
+    soundfile.write("song.wav", harness.sung(0.5, 220.0), harness.RATE)
+    os.rename("song.wav", name)
+    assert cli.main(["extract", name, "--output=v.wav", "--plot=p.png"]) == 0
+    assert os.path.getsize("v.wav") and os.path.getsize("p.png")
+
+
+def test_an_accompaniment_above_full_scale_is_said(tmp_path, monkeypatch, capsys):
+    """It has a peak and a gain of its own."""
+    monkeypatch.chdir(tmp_path)
+    band = harness.band(1.0, 3)
+    soundfile.write("song.wav", 1.5 * band / np.abs(band).max(), harness.RATE, subtype="FLOAT")
+    assert cli.main(["extract", "song.wav", "--accompaniment=b.wav", "--report=r.json"]) == 0
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "b.wav: the accompaniment peaks" in line and "whole accompaniment was divided" in line
+    with open("r.json", encoding="utf-8") as file:
+        (result,) = json.load(file)["results"]
+    assert result["gain"] == 1.0 and result["accompaniment_peak"] > 1.0
+    divided = result["accompaniment_peak"] * result["accompaniment_gain"]
+    assert divided == pytest.approx(1.0, abs=1e-3)
+    assert np.abs(soundfile.read("b.wav")[0]).max() == pytest.approx(divided, abs=1e-3)

@@ -52,6 +52,24 @@ def test_installed_sizes():
     assert compare.installed_mb(("numpy",)) < core
 
 
+def test_sizes_of_models(tmp_path):
+    """Of a SavedModel the version that is run; nothing for what came with the package."""
+    for version in ("1", "2"):
+        (tmp_path / version).mkdir()
+        (tmp_path / version / "saved_model.pb").write_bytes(bytes(int(version) * 10**6))
+    assert compare.model_mb(tmp_path) == 2.0
+    assert compare.model_mb(compare.WEIGHTS) == compare.model_mb(None) == 0.0
+
+
+def test_the_package_is_counted_wherever_it_is_installed_from(monkeypatch):
+    """With its weights, though the environment holds but a link to it."""
+    before = compare.installed_mb(compare.CORE)
+    files = [f for f in compare.WEIGHTS.parent.iterdir() if f.is_file()]
+    monkeypatch.setattr(compare, "_size", lambda path: 1000.0 if path.name == "sep_tf" else 0.0)
+    assert compare.installed_mb(compare.CORE) == 1000.0
+    assert before > sum(file.stat().st_size for file in files) / 1e6
+
+
 @pytest.mark.slow
 def test_the_comparison(tmp_path, capsys):
     only = compare.REFERENCE

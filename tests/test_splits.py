@@ -112,6 +112,15 @@ def test_every_known_singer_is_in_train(singers, each):
         assert found["test"] and found["validation"]
 
 
+def test_of_two_songs_one_is_for_validation():
+    """Training needs it, and needs no test."""
+    tracks = [Track(f"anna/{n}", "anna", "v.wav") for n in range(2)]
+    tracks += [Track(f"music/{n}", "", None, "b.wav") for n in range(2)]
+    split_of = splits.assign(tracks, Options())
+    for part in (tracks[:2], tracks[2:]):
+        assert {split_of[track.song_id] for track in part} == {"train", "validation"}
+
+
 def test_shares_of_nothing():
     split_of = splits.assign(songs(5, 5), Options(validation=0.0, unseen=0.0, test=0.0))
     assert len(split_of) == 5 * 5 + 20 and set(split_of.values()) == {"train"}

@@ -90,6 +90,7 @@ def test_a_record_that_is_damaged_inside(corpus, tmp_path, capsys, quick):
 def test_command_line_errors(corpus, tmp_path, capsys):
     for argv, words in (
         (flags(corpus, tmp_path, phrase_frames=100), "--phrase_frames=100 is no multiple of 16"),
+        (flags(corpus, tmp_path, phrase_frames=816), "=816: records hold 800 frames at most"),
         (flags(corpus, tmp_path, data_dir=tmp_path / "nowhere"), "nowhere is no data set"),
         (flags(corpus, tmp_path, stage="encoder"), "needs the weights of stage autovc"),
         (flags(corpus, tmp_path, steps=0), "steps"),
@@ -141,7 +142,7 @@ def test_the_policy_of_one_test_is_not_that_of_the_next():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 0), (signal.SIGINT, 130)])
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_a_signal_saves_and_stops(corpus, tmp_path, number, code):
     argv = [sys.executable, "-m", "sep_tf.train", *flags(corpus, tmp_path, steps=1_000_000)]
     with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True) as process:

@@ -120,7 +120,7 @@ def test_rows_beyond_the_checkpoint_are_dropped(tmp_path):
 
 SIGNALS = pytest.mark.parametrize(
     ("number", "code"),
-    [(signal.SIGTERM, 0), pytest.param(signal.SIGINT, 130, marks=pytest.mark.slow)],
+    [(signal.SIGTERM, 143), pytest.param(signal.SIGINT, 130, marks=pytest.mark.slow)],
 )
 
 
@@ -232,6 +232,7 @@ def test_a_data_set_without_validation(corpus, tmp_path, capsys, split, stage):
     argv = flags(corpus, tmp_path / "runs", data_dir=folder, stage=stage)
     line = harness.one_line_error(train.run, argv, capsys)
     assert f"{folder} has no '{split}' records" in line
+    assert ("or with --validation_split=validation by" in line) == (split == "validation_unseen")
     assert not (tmp_path / "runs").exists()
 
 

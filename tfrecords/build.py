@@ -18,7 +18,7 @@ from pathlib import Path
 
 from absl import flags
 
-from sep_tf import cli
+from sep_tf import cli, processors
 from sep_tf.config import AudioConfig, RecordConfig
 from sep_tf.errors import DataError
 from tfrecords import exclusive, manifest, progress, schema
@@ -108,7 +108,7 @@ _VERSION_WORK = 0.3
 
 
 def check_splits(rows: list[manifest.Row]) -> None:
-    """Raises DataError when splits share a recording, or unseen singers are not unseen."""
+    """Raises DataError when splits share a recording, or singers are in the wrong one."""
     split_of: dict[Path | str, str] = {}
     for row in rows:
         for path in filter(None, (row.vocals, row.backing)):
@@ -120,6 +120,11 @@ def check_splits(rows: list[manifest.Row]) -> None:
     for row in rows:
         if row.vocals and row.split == "validation_unseen" and row.singer in known:
             raise DataError(f"singer '{row.singer}' is in train and in validation_unseen")
+        if row.vocals and row.split == "validation" and known and row.singer not in known:
+            raise DataError(
+                f"singer '{row.singer}' is in validation and not in train: new singers are "
+                "validation_unseen"
+            )
 
 
 def build(
@@ -185,7 +190,7 @@ def build(
         # Longest first: engines deal them out in turn, and end together.
         elements.sort(key=lambda element: -work[element["index"]])
         with progress.Watch(lambda: _finished(f"{partial}/songs"), work, report):
-            result = pipeline.run(elements, plan, workers or os.cpu_count() or 1, beam_flags)
+            result = pipeline.run(elements, plan, workers or processors.usable(), beam_flags)
         index = _index(names, singers, result, letters, skip_bad)
         _remove(f"{partial}/songs", f"{partial}/{pipeline.RESULT_NAME}")
         with files.GFile(f"{partial}/{schema.INDEX_NAME}", "w") as file:

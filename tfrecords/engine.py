@@ -20,7 +20,7 @@ from apache_beam.runners.portability.fn_api_runner import fn_runner
 from apache_beam.runners.runner import create_runner
 from apache_beam.transforms import environments
 
-from sep_tf import cli
+from sep_tf import cli, processors
 from sep_tf.errors import DataError
 
 _OWN_RUNNER = "FnApiRunner"
@@ -119,7 +119,7 @@ def _start(
     runner = None
     if given["runner"] == _OWN_RUNNER:
         # As Beam has it, 0 is all cores.
-        workers = int(own.pop("direct_num_workers", workers)) or os.cpu_count() or 1
+        workers = int(own.pop("direct_num_workers", workers)) or processors.usable()
         default = "multi_processing" if workers > 1 else "in_memory"
         mode = own.pop("direct_running_mode", default)
         own["direct_num_workers"] = str(workers)

@@ -1,4 +1,4 @@
-"""A folder for one process at a time: two builds into one would step on each other's files."""
+"""A folder for one process at a time: two runs into one would step on each other's files."""
 
 import contextlib
 import fcntl
@@ -22,7 +22,8 @@ def held(folder: str) -> Iterator[None]:
         os.makedirs(folder, exist_ok=True)
         descriptor = os.open(folder, os.O_RDONLY)
     except OSError as error:
-        raise DataError(f"{folder} cannot be made: {error.strerror}") from error
+        reason = (error.strerror or "unknown reason").lower()
+        raise DataError(f"{folder}: the folder cannot be made: {reason}") from error
     try:
         if not _lock(descriptor) or not _is_at(descriptor, folder):
             raise DataError(f"another process is writing {folder}")

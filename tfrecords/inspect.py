@@ -29,6 +29,10 @@ PROGRAM = cli.Program(
     "--stage as for that stage.",
 )
 FLAGS = PROGRAM.flags
+AUDIO = AudioConfig()
+HOUR_FRAMES = 3600.0 * AUDIO.frames_per_second
+# What follows in a longer example would be silence.
+_LONGEST = RecordConfig().chunk_frames / AUDIO.frames_per_second
 flags.DEFINE_string("data_dir", None, "Folder of the records.", flag_values=FLAGS)
 flags.DEFINE_bool("check", False, "Validate every record.", flag_values=FLAGS)
 flags.DEFINE_integer(
@@ -42,7 +46,9 @@ flags.DEFINE_string("output_dir", None, "Folder for --examples.", flag_values=FL
 flags.DEFINE_enum(
     "split", "train", manifest.SPLITS, "Split that --examples are drawn from.", flag_values=FLAGS
 )
-flags.DEFINE_float("seconds", 4.0, "Length of each of --examples.", 0.1, 60.0, flag_values=FLAGS)
+flags.DEFINE_float(
+    "seconds", _LONGEST, "Length of each of --examples.", 0.1, _LONGEST, flag_values=FLAGS
+)
 flags.DEFINE_enum(
     "stage",
     None,
@@ -51,9 +57,6 @@ flags.DEFINE_enum(
     flag_values=FLAGS,
 )
 flags.DEFINE_integer("seed", 1, "Seed of --examples.", lower_bound=0, flag_values=FLAGS)
-
-AUDIO = AudioConfig()
-HOUR_FRAMES = 3600.0 * AUDIO.frames_per_second
 
 
 @dataclasses.dataclass

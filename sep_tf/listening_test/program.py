@@ -190,15 +190,15 @@ def report(args: list[str]) -> int:
     folder = _one_folder(args, "FOLDER")
     key = builder.read_key(folder)
     settings, design = key["settings"], key["design"]
-    ties = settings["ties"]
-    downloads = store.read_downloads(
-        values.answers, key["id"], design, ties, settings["headphone_trials"]
-    )
+    ties, trials = settings["ties"], settings["headphone_trials"]
+    if values.require_headphones and not trials:
+        raise cli.UsageError(f"--require_headphones: {folder} has no headphone check")
+    downloads = store.read_downloads(values.answers, key["id"], design, ties, trials)
     path = folder / store.FILE
     people = store.read(path, key["id"]) if path.is_file() or not downloads else []
     found = results.evaluate(
         store.merge(people, downloads), design, ties, values.require_headphones,
-        values.keep_unfinished,
+        values.keep_unfinished, bool(trials),
     )  # fmt: skip
     output = Path(values.output_dir or folder / "report")
     print(writer.write(output, settings["title"], found), end="")

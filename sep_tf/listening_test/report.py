@@ -141,10 +141,15 @@ def _rows(results: Results) -> tuple[list[str], list[list[str]]]:
 def _sentences(results: Results) -> list[str]:
     a, b, none = results.identical
     counted, left_out = len(results.counted), len(results.excluded)
+    headphones = ""
+    if results.unreliable_headphones is not None:
+        headphones = (
+            f" {results.unreliable_headphones} of those who count failed the headphone check or "
+            "did not take it."
+        )
     lines = [
         f"{counted} {'participant counts' if counted == 1 else 'participants count'}, {left_out} "
-        f"{'is' if left_out == 1 else 'are'} left out. {results.unreliable_headphones} of those "
-        "who count failed the headphone check or did not take it.",
+        f"{'is' if left_out == 1 else 'are'} left out.{headphones}",
         "Share: answers for the first system among those for either; interval: "
         f"{100 * CONFIDENCE:.0f} %, Clopper and Pearson; p: two-sided binomial "
         "test. All answers are taken as independent, which several answers of one person are not "

@@ -64,7 +64,7 @@ class Results:
     identical_p: float | None
     counted: tuple[Participant, ...]
     excluded: tuple[tuple[Participant, str], ...]
-    unreliable_headphones: int
+    unreliable_headphones: int | None
 
 
 def evaluate(
@@ -73,6 +73,7 @@ def evaluate(
     ties: bool,
     require_headphones: bool = False,
     keep_unfinished: bool = False,
+    headphone_check: bool = True,
 ) -> Results:
     """Counts the answers of everybody who listened.
 
@@ -82,6 +83,7 @@ def evaluate(
       ties: whether "no difference" could be chosen.
       require_headphones: leave out who failed the headphone check.
       keep_unfinished: count the answers of people who did not reach the end.
+      headphone_check: whether the test has one.
     """
     counted, excluded = [], []
     for person in people:
@@ -90,7 +92,9 @@ def evaluate(
             excluded.append((person, why))
         else:
             counted.append(person)
-    unreliable = sum(not passed_headphones(person) for person in counted)
+    unreliable = None
+    if headphone_check:
+        unreliable = sum(not passed_headphones(person) for person in counted)
     same = [q.identity for q in design.questions if q.kind == IDENTICAL]
     picked = [
         person.answers[question][0]

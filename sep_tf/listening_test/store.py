@@ -10,6 +10,7 @@ import secrets
 import sqlite3
 import threading
 import time
+import unicodedata
 from collections.abc import Iterable, Sequence
 from contextlib import closing
 from pathlib import Path
@@ -128,7 +129,10 @@ def _check_questionnaire(values: Any) -> dict[str, str] | None:
     _require(isinstance(values, dict) and set(values) == set(QUESTIONNAIRE), "its questionnaire")
     for field, value in values.items():
         offered = QUESTIONNAIRE[field]
-        short = isinstance(value, str) and 0 < len(value) <= _LONGEST_TEXT and value.isprintable()
+        # Control characters and surrogates; not what writing needs that is invisible too: joiners,
+        # marks of direction, spaces that do not break.
+        short = isinstance(value, str) and 0 < len(value) <= _LONGEST_TEXT
+        short = short and not {"Cc", "Cs"} & {unicodedata.category(letter) for letter in value}
         _require(short and (offered is None or value in offered), f"its questionnaire's {field}")
     return values
 

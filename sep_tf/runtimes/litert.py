@@ -1,7 +1,6 @@
 """Runs .tflite files with LiteRT, without TensorFlow."""
 
 import json
-import os
 import threading
 import zipfile
 from pathlib import Path
@@ -9,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from sep_tf import processors
 from sep_tf.errors import ModelError
 from sep_tf.runtimes import ModelInfo
 
@@ -37,7 +37,7 @@ class LiteRTRuntime:
 
         try:
             self._interpreter = Interpreter(
-                str(path), num_threads=threads or min(os.cpu_count() or 1, 4)
+                str(path), num_threads=threads or min(processors.usable(), 4)
             )
             self._interpreter.allocate_tensors()
             self._runner = self._interpreter.get_signature_runner(self.info.signature.name)

@@ -1,5 +1,6 @@
 """TensorFlow Serving's REST interface: JSON over HTTP, no package but the standard library."""
 
+import contextlib
 import http.client
 import json
 import urllib.error
@@ -49,7 +50,9 @@ class RestTransport:
             with urllib.request.urlopen(request, timeout=deadline) as answer:
                 found = json.load(answer)
         except urllib.error.HTTPError as error:
-            text = error.read(500).decode("utf-8", "replace")
+            text = ""
+            with contextlib.suppress(OSError, http.client.HTTPException):  # it ends within it
+                text = error.read(500).decode("utf-8", "replace")
             raise RequestError(
                 f"status {error.code}: {' '.join(text.split())}",
                 passing=error.code in _PASSING,

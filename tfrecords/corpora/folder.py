@@ -2,7 +2,8 @@
 
 Layout: any of
 
-    vocals/<singer>/**            dry solo voices, one folder a singer
+    vocals/<singer>/*             dry solo voices, one folder a singer, one file a song
+    vocals/<singer>/<song>/**     a song in several files: all in one split
     backing/**                    music without a voice, paired with voices at random
     aligned/**/<song>/vocals.*    a voice and its own music, from the same first sample;
     aligned/**/<song>/backing.*   the singer is the folder above <song>, or <song> itself
@@ -31,7 +32,8 @@ def tracks(root: Path, reading: scan.Scan) -> Iterator[Track]:
         parts = path.relative_to(root / "vocals").parts
         if len(parts) < 2:
             raise scan.BadFile(f"{path}: is in no singer's folder: vocals/<singer>/")
-        return Track(name, parts[0], reading.audio(path))
+        song = "/".join(parts[:2]) if len(parts) > 2 else ""
+        return Track(name, parts[0], reading.audio(path), group=song)
 
     def music(path: Path) -> Track:
         name = path.relative_to(root).with_suffix("").as_posix()

@@ -54,8 +54,9 @@ def assign(tracks: list[Track], options: Options) -> dict[str, str]:
     more, unless all others sing the same songs. What others sing of their songs is left out, so
     that no two splits share a song. Of the others, whole groups go to validation, as long as every
     singer keeps one for training. Music without a voice is divided by groups among train,
-    validation and test. Where the corpus has a test split itself no other is drawn, and its
-    singers and songs are left out of the rest.
+    validation and test; of two groups none is for test, since training needs validation. Where the
+    corpus has a test split itself no other is drawn, and its singers and songs are left out of the
+    rest.
 
     Args:
       tracks: in any order.
@@ -78,10 +79,10 @@ def assign(tracks: list[Track], options: Options) -> dict[str, str]:
             known = others
     shares = [("validation", options.validation)]
     if "test" not in split_of.values():
-        shares.insert(0, ("test", options.test))
+        shares.append(("test", options.test))
     split_of |= _by_groups(known, shares, options.seed)
     music = [track for track in drawn if track.vocals is None]
-    shares = [("test", options.test), ("validation", options.validation)]
+    shares = [("validation", options.validation), ("test", options.test)]
     return split_of | _by_groups(music, shares, options.seed)
 
 
@@ -97,7 +98,7 @@ def _without(held: list[Track], tracks: list[Track]) -> list[Track]:
 
 
 def _by_groups(tracks: list[Track], shares: list[tuple[str, float]], seed: int) -> dict[str, str]:
-    """Whole groups to the splits, the rest to train; every singer keeps a group there."""
+    """Whole groups to the splits, the first first, the rest to train; every singer keeps one."""
     singers_of = defaultdict(set)
     for track in tracks:
         singers_of[track.group or track.song_id].add(track.singer)

@@ -1,0 +1,9 @@
+"""How many processors there are to work with."""
+
+import os
+
+
+def usable() -> int:
+    """Processors that this process may use; in containers and batch jobs often not all."""
+    # macOS and Windows pin no process to some of them.
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -1,0 +1,36 @@
+"""REST of TensorFlow Serving where the connection breaks."""
+
+import socket
+import struct
+import threading
+
+import pytest
+
+from sep_tf.runtimes import serving_rest
+from sep_tf.runtimes.serving import RequestError
+
+
+@pytest.fixture
+def broken():
+    """Address of a server that begins to say 503 and resets the connection."""
+    listening = socket.create_server(("127.0.0.1", 0))
+
+    def answer():
+        peer, _ = listening.accept()
+        peer.recv(65_536)
+        peer.sendall(b"HTTP/1.1 503 Busy\r\nContent-Length: 100\r\n\r\nbus")
+        # To linger for no time is to reset.
+        peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        peer.close()
+
+    thread = threading.Thread(target=answer, daemon=True)
+    thread.start()
+    yield f"http://127.0.0.1:{listening.getsockname()[1]}"
+    thread.join(5)
+    listening.close()
+
+
+def test_an_error_that_breaks_off_may_be_tried_again(broken):
+    with pytest.raises(RequestError, match="status 503") as caught:
+        serving_rest.RestTransport(broken).status("sin", 5.0)
+    assert caught.value.passing
