@@ -77,6 +77,14 @@ def manifest_file(tmp_path_factory) -> pathlib.Path:
 
 
 @pytest.fixture(scope="session")
+def rows(manifest_file):
+    """The manifest's rows by song_id."""
+    from tfrecords import manifest
+
+    return {row.song_id: row for row in manifest.read_manifest(manifest_file)}
+
+
+@pytest.fixture(scope="session")
 def corpus(manifest_file) -> Corpus:
     """The records of the manifest, built once by one worker."""
     from tfrecords import build, manifest
@@ -145,3 +153,9 @@ def _trained(model_dir: pathlib.Path) -> Run:
         }
         done.rows[name] = harness.log_rows(trainer)
     return done
+
+
+@pytest.fixture
+def no_plots(monkeypatch):
+    """Two dozen pictures take longer than the rest of a small evaluation."""
+    monkeypatch.setattr("sep_tf.evaluation.plots.box_plots", lambda folder, measured: [])

@@ -255,3 +255,8 @@ def one_line_error(program: Callable, argv: list[str], capsys) -> str:
     assert len(lines) == 1, out.err
     assert out.out == ""
     return lines[0]
+
+
+def few(rows: dict, *names: str) -> list:
+    """The rows of these songs."""
+    return [rows[name] for name in names]

@@ -12,7 +12,7 @@ from sep_tf import world
 from sep_tf.config import AudioConfig, RecordConfig
 from tests import harness
 from tests.conftest import VOICES
-from tfrecords import dataset, manifest, schema, songs
+from tfrecords import dataset, schema, songs
 
 HOP, MARGIN = AudioConfig().hop_length, RecordConfig().margin
 
@@ -31,11 +31,6 @@ def pieces(corpus, index):
             values = {name: value.numpy() for name, value in record.items()}
             found[index.songs[values["song_index"]]].append(values)
     return found
-
-
-@pytest.fixture(scope="module")
-def rows(manifest_file):
-    return {row.song_id: row for row in manifest.read_manifest(manifest_file)}
 
 
 def test_counts_songs_and_singers(corpus, index, pieces):

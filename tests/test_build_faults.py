@@ -17,7 +17,6 @@ from tfrecords import (
     engine,
     exclusive,
     inspect,
-    manifest,
     pipeline,
     schema,
     songs,
@@ -26,21 +25,12 @@ from tfrecords import (
 from tfrecords.recipe import Recipe
 
 
-@pytest.fixture(scope="module")
-def rows(manifest_file):
-    return {row.song_id: row for row in manifest.read_manifest(manifest_file)}
-
-
-def few(rows, *names):
-    return [rows[name] for name in names]
-
-
 @pytest.mark.parametrize("content", [None, b"", b"RIFF this is no audio"])
 def test_a_song_that_cannot_be_read(rows, corpus, tmp_path, content):
     bad = tmp_path / "bad.wav"
     if content is not None:
         bad.write_bytes(content)
-    listed = few(rows, "ann-short", "band-1")
+    listed = harness.few(rows, "ann-short", "band-1")
     listed.append(dataclasses.replace(rows["ann-valid"], song_id="broken one", vocals=bad))
     with pytest.raises(DataError) as error:
         build.build(listed, tmp_path / "out", 2, corpus.cache, 1)
@@ -99,7 +89,7 @@ def test_an_analysis_that_is_not_finite_is_that_of_one_song(corpus, rows, tmp_pa
         return found
 
     monkeypatch.setattr(world, "analyse", spoiled)
-    listed = few(rows, "ann-short", "ben-both", "band-1")
+    listed = harness.few(rows, "ann-short", "ben-both", "band-1")
     index = build.build(
         listed, tmp_path / "out", 2, tmp_path / "cache", 1, skip_bad=True, recipe=Recipe(sung=1)
     )
@@ -149,14 +139,14 @@ def test_a_folder_that_is_not_empty_is_left_alone(rows, corpus, tmp_path):
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "thesis.txt").write_text("mine")
     with pytest.raises(DataError, match="is not empty"):
-        build.build(few(rows, "ann-short"), tmp_path / "out", 2, corpus.cache, 1)
+        build.build(harness.few(rows, "ann-short"), tmp_path / "out", 2, corpus.cache, 1)
     assert [p.name for p in (tmp_path / "out").iterdir()] == ["thesis.txt"]
     assert [p.name for p in tmp_path.iterdir()] == ["out"]
 
 
 def test_two_builds_into_one_folder(rows, corpus, tmp_path, monkeypatch):
     """The second says so at once and touches nothing; the first ends as if it were alone."""
-    run, listed = pipeline.run, few(rows, "ann-short", "band-1")
+    run, listed = pipeline.run, harness.few(rows, "ann-short", "band-1")
     refused = []
 
     def while_it_runs(*args):

@@ -23,11 +23,6 @@ from tests.conftest import VOICES
 from tfrecords import build, dataset, engine, manifest, pipeline, schema
 
 
-@pytest.fixture(scope="module")
-def rows(manifest_file):
-    return {row.song_id: row for row in manifest.read_manifest(manifest_file)}
-
-
 def digest(folder):
     """Name and content of every file."""
     return {p.name: hashlib.sha256(p.read_bytes()).hexdigest() for p in folder.iterdir()}
@@ -48,17 +43,15 @@ def test_a_second_build_gives_the_same_bytes_without_analysis(
     assert seen[-1] == (len(rows), len(rows), 1.0) and seen == sorted(seen)
 
 
-def few(rows, *names):
-    return [rows[name] for name in names]
-
-
 def test_an_empty_folder_and_remains_of_an_interrupted_build_are_no_hindrance(
     rows, corpus, tmp_path
 ):
     (tmp_path / "out").mkdir()
     (tmp_path / "out.partial").mkdir()
     (tmp_path / "out.partial" / "train-00000-of-00001.tfrecord").write_text("remains")
-    index = build.build(few(rows, "ann-short", "band-1"), tmp_path / "out", 1, corpus.cache, 1)
+    index = build.build(
+        harness.few(rows, "ann-short", "band-1"), tmp_path / "out", 1, corpus.cache, 1
+    )
     assert schema.DatasetIndex.load(tmp_path / "out") == index
     assert len(list(dataset.examples(tmp_path / "out", "train"))) == 1
     assert [p.name for p in tmp_path.iterdir()] == ["out"]
@@ -110,7 +103,7 @@ def test_another_file_system(corpus, rows, tmp_path):
     assert manifest.read_manifest(tmp_path / "again.csv") == remote
     assert "ram://songs/band-1.wav" in (tmp_path / "again.csv").read_text()
     build.build(remote, "ram://made/records", 2, "ram://made/cache", 1)
-    build.build(few(rows, "ann-short", "band-1"), tmp_path / "records", 2, None, 1)
+    build.build(harness.few(rows, "ann-short", "band-1"), tmp_path / "records", 2, None, 1)
     names = files.listdir("ram://made/records")
     assert sorted(names) == sorted(p.name for p in (tmp_path / "records").iterdir())
     for name in names:

@@ -216,12 +216,6 @@ def test_the_page_holds_everything_and_is_its_own(evaluated):
         assert (out / file).is_file()
 
 
-@pytest.fixture
-def no_plots(monkeypatch):
-    """Two dozen pictures take longer than the rest of a small evaluation."""
-    monkeypatch.setattr("sep_tf.evaluation.plots.box_plots", lambda folder, measured: [])
-
-
 def test_songs_of_any_name_stay_data(songs, tmp_path, capsys, no_plots):
     name = "</script><b>&\u2028 Ünder/../x"
     manifest = songs / "names.csv"

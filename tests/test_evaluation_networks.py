@@ -27,11 +27,6 @@ def encoder():
     return networks.ContentEncoder(WEIGHTS)
 
 
-@pytest.fixture
-def no_plots(monkeypatch):
-    monkeypatch.setattr("sep_tf.evaluation.plots.box_plots", lambda folder, measured: [])
-
-
 def test_the_continuous_head_of_the_bundled_weights_gives_a_contour_in_hz(song):
     contour = networks.ContinuousHead(WEIGHTS)(song)
     assert contour.shape == (401,) and np.isfinite(contour).all()

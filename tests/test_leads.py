@@ -6,7 +6,6 @@ import shutil
 import sys
 from pathlib import Path
 
-import harness
 import numpy as np
 import pytest
 import soundfile
@@ -14,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sep_tf.errors import DataError
+from tests import harness
 from tfrecords import arranging, leads, manifest, songs
 
 mido = pytest.importorskip("mido", reason="mido is not installed (extra [data])")

@@ -2,13 +2,13 @@
 
 import csv
 
-import harness
 import numpy as np
 import pytest
 import soundfile
 
 from sep_tf import metrics, world
 from sep_tf.evaluation import songs
+from tests import harness
 from tfrecords import mixtures, testsets
 from tfrecords.songs import active_level_db
 

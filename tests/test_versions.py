@@ -13,13 +13,8 @@ from sep_tf.config import AugmentConfig
 from sep_tf.errors import DataError
 from tests import harness
 from tests.test_build_runs import digest
-from tfrecords import build, dataset, inspect, manifest, melodies, schema, songs, versions
+from tfrecords import build, dataset, inspect, melodies, schema, songs, versions
 from tfrecords.recipe import Recipe
-
-
-@pytest.fixture(scope="module")
-def rows(manifest_file):
-    return {row.song_id: row for row in manifest.read_manifest(manifest_file)}
 
 
 @pytest.fixture(scope="module")

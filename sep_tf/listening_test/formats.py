@@ -17,8 +17,6 @@ from typing import Any
 from sep_tf.listening_test import clips, design
 from sep_tf.listening_test.builder import Material
 
-WEBMUSHRA, BEAQLEJS = "webmushra", "beaqlejs"
-
 
 def write_webmushra(folder: Path, material: Material) -> list[Path]:
     """Writes configs/TEST.yaml and the clips below configs/resources/, as webMUSHRA has them.
