@@ -26,7 +26,7 @@ from absl import flags
 
 from benchmarks import commands
 from benchmarks.timing import Timing
-from sep_tf import cli
+from sep_tf import cli, processors
 from tfrecords import build, manifest, pipeline
 
 PROGRAM = cli.Program("benchmarks.build", "[flags]", "Times builds of synthetic songs.")
@@ -126,7 +126,7 @@ def main(args: list[str]) -> int:
     """Prints the figures asked for."""
     PROGRAM.require(args)
     assert pipeline  # loaded before a clock starts
-    print(f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}", flush=True)
+    print(f"{processors.usable()} cores, load {os.getloadavg()[0]:.1f}", flush=True)
     with tempfile.TemporaryDirectory() as scratch:
         folder = pathlib.Path(scratch)
         rows = make_corpus(folder / "songs", FLAGS.songs, FLAGS.seconds)

@@ -24,7 +24,7 @@ import numpy as np
 from absl import flags
 
 from benchmarks.timing import Timing
-from sep_tf import cli, spectrogram
+from sep_tf import cli, processors, spectrogram
 from sep_tf.config import AudioConfig, AugmentConfig, RecordConfig
 from tfrecords import check, dataset, schema
 
@@ -149,7 +149,7 @@ def main(args: list[str]) -> int:
     schema.DatasetIndex.load(folder)
     plain = AugmentConfig(vocal_free=0.0, backing_free=0.0, altered=0.0)
     options = dataset.PhraseOptions(batch_size=BATCH, phrase_frames=FRAMES, augment=plain)
-    print(f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}")
+    print(f"{processors.usable()} cores, load {os.getloadavg()[0]:.1f}")
     ours = measure("tf.data", lambda: iter(dataset.phrases(folder, options)), FLAGS.batches)
     voices = read_songs(folder, "train", "vocals", FLAGS.songs)
     music = read_songs(folder, "train_backing", "backing", FLAGS.songs)

@@ -34,7 +34,8 @@ _FLOAT_FORMATS = (".wav", ".aiff", ".aif", ".caf", ".w64")
 # Headers of these count bytes in 32 bits; a longer .wav is written as RF64.
 _LIMIT_32_BIT = {"WAV": 0xFFFF_0000, "AIFF": 0xFFFF_0000}
 _SAMPLE_BYTES = {"PCM_16": 2, "PCM_24": 3, "PCM_32": 4, "FLOAT": 4, "DOUBLE": 8}
-_FEW_RATES = ("OPUS", "MPEG_LAYER_III")
+# What has few rates, and how many channels it has at 48 kHz.
+_FEW_RATES = {"OPUS": 255, "MPEG_LAYER_III": 2}
 # libsndfile's number for what the system refuses, a full disk for example.
 _SYSTEM_ERROR = 2
 _FULL = "cannot be written, the disk may be full"
@@ -101,7 +102,8 @@ class Writer:
                 raise
             if getattr(error, "code", None) == _SYSTEM_ERROR:
                 raise SepTfError(f"{self.path}: {_FULL}") from error
-            other = self.sample_rate != 48_000 and self._subtype in _FEW_RATES
+            most = _FEW_RATES.get(self._subtype, 0)
+            other = self.sample_rate != 48_000 and self.channels <= most
             raise SepTfError(
                 f"{self.path}: {self._format} ({self._subtype}) cannot hold "
                 f"{self.channels} channel(s) at {self.sample_rate} Hz"

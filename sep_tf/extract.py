@@ -140,20 +140,18 @@ def main(args: list[str]) -> int:
 
         def work(job: jobs.Job, progress: jobs.Progress | None):
             beside = {name: paths[job.source] for name, paths in side.items()}
-            result = separator.separate_file(
+            return separator.separate_file(
                 job.source, job.target, **jobs.wishes(FLAGS), progress=progress, **beside
             )
-            band = beside.get("accompaniment")
-            if band and (
-                note := audio_io.clip_note(result.accompaniment_peak, FLAGS.clip, "accompaniment")
-            ):
-                PROGRAM.note(f"{band}: {note} (--clip={FLAGS.clip})")
-            return result
 
         return work
 
     check = functools.partial(_check_outputs, side, _keeps_channels(model))
     results, failures = jobs.run_all(PROGRAM, planned, FLAGS, prepare, check)
+    for result in results if "accompaniment" in side else ():
+        if note := audio_io.clip_note(result.accompaniment_peak, FLAGS.clip, "accompaniment"):
+            target = side["accompaniment"][result.input]
+            PROGRAM.note(f"{target}: {note} (--clip={FLAGS.clip})")
     naming.tell_skipped(PROGRAM, skipped)
     if FLAGS.report:
         _write_report(model, results, failures, skipped)

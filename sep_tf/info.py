@@ -10,7 +10,7 @@ import sys
 
 from absl import flags
 
-from sep_tf import cli
+from sep_tf import cli, processors
 from sep_tf.config import AudioConfig
 
 PACKAGES = (
@@ -39,7 +39,7 @@ def main(args: list[str]) -> int:
             print("\n".join(describe(model)))
         return 0
     print(cli.version_line())
-    print(f"python {platform.python_version()}, {platform.platform()}, {os.cpu_count()} CPUs")
+    print(f"python {platform.python_version()}, {platform.platform()}, {processors.usable()} CPUs")
     for package in PACKAGES:
         print(f"{package} {_version(package)}")
     print(f"libsndfile {_libsndfile()}")

@@ -153,8 +153,12 @@ def main(args: list[str]) -> int:
     for stage in chosen:  # now, not when the stages before have been trained for hours
         settings = stages.train_config(stage, batch_size=FLAGS.batch_size)
         distribution.check_batch_size(strategy, settings.batch_size)
+    first: dict[str, str] = {}
     for stage in chosen:
-        _check_validation(stage, FLAGS.validation_split or stages.STAGES[stage].validation_split)
+        split = FLAGS.validation_split or stages.STAGES[stage].validation_split
+        first.setdefault(split, stage)
+    for split, stage in first.items():
+        _check_validation(stage, split)
     code = 0
     keras.utils.set_random_seed(FLAGS.seed or 1)
     say = print if distribution.is_chief(strategy) else lambda *_, **__: None
@@ -186,17 +190,15 @@ def main(args: list[str]) -> int:
 
 def _check_validation(stage: str, split: str) -> None:
     """Raises DataError where there is nothing to end the stage by."""
-    from tfrecords import dataset
+    from tfrecords import dataset, schema
 
-    try:
-        dataset.phrases(FLAGS.data_dir, dataset.PhraseOptions(split))
-    except DataError as error:
-        if FLAGS.validation_split or stage in _KNOWN_SINGERS:
-            raise
+    counts = schema.DatasetIndex.load(FLAGS.data_dir).counts
+    if split == "validation_unseen" and not counts.get(split) and not FLAGS.validation_split:
         raise DataError(
-            f"{error}: stage {stage} ends by new singers, or with --validation_split=validation by "
-            "new songs of known ones"
-        ) from error
+            f"{FLAGS.data_dir} has no '{split}' records: stage {stage} ends by new singers, or "
+            "with --validation_split=validation by new songs of known ones"
+        )
+    dataset.phrases(FLAGS.data_dir, dataset.PhraseOptions(split))
 
 
 def _check_flags(chosen: tuple[str, ...]) -> None:

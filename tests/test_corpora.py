@@ -379,3 +379,12 @@ def test_files_of_one_song_are_in_one_split(run_on, tmp_path):
         splits.setdefault(row.vocals.parent.name, set()).add(row.split)
     assert all(len(found) == 1 for found in splits.values())
     assert set.union(*splits.values()) == {"train", "validation", "test"}
+
+
+def test_the_only_folder_of_a_singer_is_no_song(run_on, tmp_path):
+    """It is where the files lie: they are divided."""
+    for phrase in range(10):
+        wav(tmp_path / f"root/vocals/ann/wav/{phrase}.wav")
+    code, rows = run_on("folder")
+    assert code == 0 and len(rows) == 10
+    assert {row.split for row in rows.values()} == {"train", "validation", "test"}

@@ -103,6 +103,11 @@ REFUSED = {
     "an answer that is not offered": {"questionnaire": ABOUT | {"training": "lots"}},
     "a long text": {"questionnaire": ABOUT | {"language": "x" * 61}},
     "an empty text": {"questionnaire": ABOUT | {"language": ""}},
+    **{
+        f"a text with U+{ord(odd):04X}": {"questionnaire": ABOUT | {"language": f"a{odd}b"}}
+        for odd in "\u2028\u2029\u202e\u2066\ue000"
+    },
+    "a text of nothing to see": {"questionnaire": ABOUT | {"language": "\u200b\u00a0"}},
     "a text of control characters": {"questionnaire": ABOUT | {"language": "a\nb"}},
     "more right than trials": {"headphones": {"right": 7, "trials": 6}},
     "headphones of text": {"headphones": {"right": "6", "trials": 6}},

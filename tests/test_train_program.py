@@ -177,3 +177,9 @@ def test_a_batch_that_replicas_cannot_share(corpus, tmp_path, monkeypatch, capsy
     argv = [f for f in flags(corpus, tmp_path, stage="all") if "batch_size" not in f]
     line = harness.one_line_error(train.run, argv, capsys)
     assert "3 replicas cannot share a batch of 16 equally" in line
+
+
+def test_what_is_wrong_with_a_data_set_is_said_without_a_guess(corpus, tmp_path, capsys):
+    """Another validation split mends no folder that is not there."""
+    argv = flags(corpus, tmp_path, stage="f0", data_dir=tmp_path / "nowhere")
+    assert harness.one_line_error(train.run, argv, capsys).rstrip().endswith("does not exist")

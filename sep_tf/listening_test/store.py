@@ -29,6 +29,8 @@ QUESTIONNAIRE: dict[str, tuple[str, ...] | None] = {
     "training": ("none", "up to 3 years", "3 to 10 years", "over 10 years"),
     "playback": ("headphones", "earphones", "loudspeakers"),
 }
+# Controls, surrogates, what is for private use or unassigned, ends of lines and paragraphs.
+_NO_TEXT = {"Cc", "Cs", "Co", "Cn", "Zl", "Zp"}
 _LONGEST_TEXT = 60
 _LONGEST_SECONDS = 24 * 3600.0
 _MOST_PLAYS = 10_000
@@ -129,12 +131,20 @@ def _check_questionnaire(values: Any) -> dict[str, str] | None:
     _require(isinstance(values, dict) and set(values) == set(QUESTIONNAIRE), "its questionnaire")
     for field, value in values.items():
         offered = QUESTIONNAIRE[field]
-        # Control characters and surrogates; not what writing needs that is invisible too: joiners,
-        # marks of direction, spaces that do not break.
-        short = isinstance(value, str) and 0 < len(value) <= _LONGEST_TEXT
-        short = short and not {"Cc", "Cs"} & {unicodedata.category(letter) for letter in value}
+        short = isinstance(value, str) and 0 < len(value) <= _LONGEST_TEXT and _is_line(value)
         _require(short and (offered is None or value in offered), f"its questionnaire's {field}")
     return values
+
+
+def _is_line(text: str) -> bool:
+    """Whether it is something to read, in one line.
+
+    It may hold what is invisible and some writing needs: joiners, marks of direction, spaces that
+    do not break; but nothing that reorders what comes after it.
+    """
+    kinds = {unicodedata.category(letter) for letter in text}
+    reorders = any("\u202a" <= x <= "\u202e" or "\u2066" <= x <= "\u2069" for x in text)
+    return not (reorders or kinds & _NO_TEXT) and bool(kinds - {"Zs", "Cf"})
 
 
 def _check_headphones(values: Any, expected: int) -> dict[str, int] | None:

@@ -3,7 +3,8 @@
 Layout: any of
 
     vocals/<singer>/*             dry solo voices, one folder a singer, one file a song
-    vocals/<singer>/<song>/**     a song in several files: all in one split
+    vocals/<singer>/<song>/**     a song in several files, all in one split, where a singer has
+                                  more than one song
     backing/**                    music without a voice, paired with voices at random
     aligned/**/<song>/vocals.*    a voice and its own music, from the same first sample;
     aligned/**/<song>/backing.*   the singer is the folder above <song>, or <song> itself
@@ -11,6 +12,7 @@ Layout: any of
     python -m tfrecords.corpora.folder --root=CORPUS --output=manifest.csv
 """
 
+import collections
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -27,12 +29,19 @@ def tracks(root: Path, reading: scan.Scan) -> Iterator[Track]:
     if not any((root / name).is_dir() for name in _PARTS):
         raise DataError(f"{root}: has no folder {', '.join(_PARTS)}")
 
+    songs_of = collections.defaultdict(set)
+    if (root / "vocals").is_dir():
+        for path in scan.files(root / "vocals", recursive=True):
+            singer, *below = path.relative_to(root / "vocals").parts
+            songs_of[singer].add(below[0] if below else "")
+
     def voice(path: Path) -> Track:
         name = path.relative_to(root).with_suffix("").as_posix()
         parts = path.relative_to(root / "vocals").parts
         if len(parts) < 2:
             raise scan.BadFile(f"{path}: is in no singer's folder: vocals/<singer>/")
-        song = "/".join(parts[:2]) if len(parts) > 2 else ""
+        several = len(songs_of[parts[0]]) > 1  # else it is but where this singer's files lie
+        song = "/".join(parts[:2]) if several and len(parts) > 2 else ""
         return Track(name, parts[0], reading.audio(path), group=song)
 
     def music(path: Path) -> Track:

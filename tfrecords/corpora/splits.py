@@ -13,6 +13,8 @@ SHARES = {
 }
 # With fewer singers none can be spared: test then takes songs.
 _FEWEST_SINGERS = 3
+# With fewer songs none is for test: training needs validation.
+_FEWEST_GROUPS = 3
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,10 +81,10 @@ def assign(tracks: list[Track], options: Options) -> dict[str, str]:
             known = others
     shares = [("validation", options.validation)]
     if "test" not in split_of.values():
-        shares.append(("test", options.test))
+        shares.insert(0, ("test", options.test))
     split_of |= _by_groups(known, shares, options.seed)
     music = [track for track in drawn if track.vocals is None]
-    shares = [("validation", options.validation), ("test", options.test)]
+    shares = [("test", options.test), ("validation", options.validation)]
     return split_of | _by_groups(music, shares, options.seed)
 
 
@@ -98,11 +100,13 @@ def _without(held: list[Track], tracks: list[Track]) -> list[Track]:
 
 
 def _by_groups(tracks: list[Track], shares: list[tuple[str, float]], seed: int) -> dict[str, str]:
-    """Whole groups to the splits, the first first, the rest to train; every singer keeps one."""
+    """Whole groups to the splits, the rest to train; every singer keeps a group there."""
     singers_of = defaultdict(set)
     for track in tracks:
         singers_of[track.group or track.song_id].add(track.singer)
     groups = _ranked(singers_of, f"{seed}/song")
+    if len(groups) < _FEWEST_GROUPS:
+        shares = [(split, share) for split, share in shares if split != "test"]
     left = defaultdict(int)
     for singers in singers_of.values():
         for singer in singers:
