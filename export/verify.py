@@ -44,7 +44,8 @@ BOUNDS = {
     "saved_model": Bounds(1e-4, 1e-4, 1.0, 0.999, 0.01, 0.999),
     "none": Bounds(1e-3, 1e-3, 1.0, 0.999, 0.01, 0.999),
     "float16": Bounds(1e-2, 1e-2, 10.0, 0.999, 0.05, 0.999),
-    # Eight bits move single values far and the voice little.
+    # Eight bits move single values far and the voice little; by 0.03 at most in the mean, where the
+    # bundled sin, ss and unet were measured.
     "dynamic": Bounds(None, 0.1, 50.0, 0.95, 1.0, 0.98),
     "int8": Bounds(None, 0.1, 50.0, 0.95, 1.0, 0.98),
 }

@@ -147,7 +147,7 @@ def test_the_bundled_weights(tmp_path, how, megabytes):
 
     F0 and the content encoder stay float32 in a float16 file: 15.4 MB.
     """
-    demo = pathlib.Path(__file__).parent.parent / "examples" / "sakura"
+    demo = pathlib.Path(__file__).parent.parent / "examples" / "sakura" / "mix.flac"
     argv = ["--weights=sin-lite", f"--output={tmp_path / 'm'}", f"--quantise={how}"]
     calibration = [f"--calibration={demo}"] if how == "int8" else []
     assert program.run([*argv, *calibration]) == 0
