@@ -139,9 +139,12 @@ def main(args: list[str]) -> int:
             raise ModelError(f"{model}: a model of system {separator.system}, not {FLAGS.system}")
 
         def work(job: jobs.Job, progress: jobs.Progress | None):
-            beside = {name: paths[job.source] for name, paths in side.items()}
             return separator.separate_file(
-                job.source, job.target, **jobs.wishes(FLAGS), progress=progress, **beside
+                job.source,
+                job.target,
+                **jobs.wishes(FLAGS),
+                progress=progress,
+                **{name: paths[job.source] for name, paths in side.items()},
             )
 
         return work

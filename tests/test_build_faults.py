@@ -17,6 +17,7 @@ from tfrecords import (
     engine,
     exclusive,
     inspect,
+    manifest,
     pipeline,
     schema,
     songs,
@@ -122,17 +123,17 @@ def test_splits_that_share_a_recording_or_a_singer(rows, tmp_path):
     for path in (voice.vocals, tmp_path / "link.wav", around):
         other = dataclasses.replace(voice, song_id="again", vocals=path, split="test")
         with pytest.raises(DataError, match=f"{path} is in two splits: train and test"):
-            build.check_splits([voice, other])
+            manifest.check_splits([voice, other])
     music = dataclasses.replace(rows["band-1"], song_id="again", split="validation")
     with pytest.raises(DataError, match="is in two splits: train and validation"):
-        build.check_splits([rows["band-1"], music])
+        manifest.check_splits([rows["band-1"], music])
     unseen = dataclasses.replace(rows["cid-valid"], singer="ann")
     with pytest.raises(DataError, match="'ann' is in train and in validation_unseen"):
-        build.check_splits([voice, unseen])
+        manifest.check_splits([voice, unseen])
     stranger = dataclasses.replace(rows["cid-valid"], split="validation")
     with pytest.raises(DataError, match="'cid' is in validation and not in train"):
-        build.check_splits([voice, stranger])
-    build.check_splits(list(rows.values()))
+        manifest.check_splits([voice, stranger])
+    manifest.check_splits(list(rows.values()))
 
 
 def test_a_folder_that_is_not_empty_is_left_alone(rows, corpus, tmp_path):

@@ -12,7 +12,7 @@ import soundfile
 
 from tests import harness
 from tests.corpus_trees import RATE, TREES, medley_song, wav
-from tfrecords import build, manifest
+from tfrecords import manifest
 from tfrecords.corpora import scan
 from tfrecords.corpora.scan import Part, Scan
 
@@ -55,7 +55,7 @@ def test_every_song_of_the_layout(name, run_on, tmp_path, capsys):
         assert all(
             path.is_absolute() and path.is_file() for path in (row.vocals, row.backing) if path
         )
-    build.check_splits(list(rows.values()))
+    manifest.check_splits(list(rows.values()))
     assert f"{len(rows)} songs, " in capsys.readouterr().out
 
 

@@ -107,26 +107,6 @@ _MUSIC_WORK = 0.05
 _VERSION_WORK = 0.3
 
 
-def check_splits(rows: list[manifest.Row]) -> None:
-    """Raises DataError when splits share a recording, or singers are in the wrong one."""
-    split_of: dict[Path | str, str] = {}
-    for row in rows:
-        for path in filter(None, (row.vocals, row.backing)):
-            # Links are the recording they lead to.
-            file = path if manifest.is_remote(path) else os.path.realpath(path)
-            if split_of.setdefault(file, row.split) != row.split:
-                raise DataError(f"{path} is in two splits: {split_of[file]} and {row.split}")
-    known = {row.singer for row in rows if row.vocals and row.split == "train" and row.singer}
-    for row in rows:
-        if row.vocals and row.split == "validation_unseen" and row.singer in known:
-            raise DataError(f"singer '{row.singer}' is in train and in validation_unseen")
-        if row.vocals and row.split == "validation" and known and row.singer not in known:
-            raise DataError(
-                f"singer '{row.singer}' is in validation and not in train: new singers are "
-                "validation_unseen"
-            )
-
-
 def build(
     rows: list[manifest.Row],
     output_dir: Path | str,
@@ -160,7 +140,7 @@ def build(
     from tfrecords import pipeline, versions
 
     files = tf.io.gfile
-    check_splits(rows)
+    manifest.check_splits(rows)
     rows = [manifest.absolute_row(row) for row in rows]
     output_dir = manifest.location(manifest.absolute(output_dir))
     if files.exists(output_dir) and files.listdir(output_dir):

@@ -9,6 +9,7 @@ import csv
 import dataclasses
 import io
 import math
+import os
 import re
 from collections.abc import Iterable
 from pathlib import Path
@@ -158,6 +159,26 @@ def read_bytes(path: Path | str) -> bytes | None:
         return None
     except tf.errors.OpError as error:
         raise DataError(f"{location(path)}: {error.message}") from error
+
+
+def check_splits(rows: list[Row]) -> None:
+    """Raises DataError when splits share a recording, or singers are in the wrong one."""
+    split_of: dict[Path | str, str] = {}
+    for row in rows:
+        for path in filter(None, (row.vocals, row.backing)):
+            # Links are the recording they lead to.
+            file = path if is_remote(path) else os.path.realpath(path)
+            if split_of.setdefault(file, row.split) != row.split:
+                raise DataError(f"{path} is in two splits: {split_of[file]} and {row.split}")
+    known = {row.singer for row in rows if row.vocals and row.split == "train" and row.singer}
+    for row in rows:
+        if row.vocals and row.split == "validation_unseen" and row.singer in known:
+            raise DataError(f"singer '{row.singer}' is in train and in validation_unseen")
+        if row.vocals and row.split == "validation" and known and row.singer not in known:
+            raise DataError(
+                f"singer '{row.singer}' is in validation and not in train: new singers are "
+                "validation_unseen"
+            )
 
 
 def write_manifest(path: Path | str, rows: Iterable[Row]) -> None:

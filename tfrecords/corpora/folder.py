@@ -29,11 +29,14 @@ def tracks(root: Path, reading: scan.Scan) -> Iterator[Track]:
     if not any((root / name).is_dir() for name in _PARTS):
         raise DataError(f"{root}: has no folder {', '.join(_PARTS)}")
 
+    found = {
+        part: scan.files(root / part, recursive=True) if (root / part).is_dir() else []
+        for part in _PARTS
+    }
     songs_of = collections.defaultdict(set)
-    if (root / "vocals").is_dir():
-        for path in scan.files(root / "vocals", recursive=True):
-            singer, *below = path.relative_to(root / "vocals").parts
-            songs_of[singer].add(below[0] if below else "")
+    for path in found["vocals"]:
+        singer, *below = path.relative_to(root / "vocals").parts
+        songs_of[singer].add(below[0] if below else "")
 
     def voice(path: Path) -> Track:
         name = path.relative_to(root).with_suffix("").as_posix()
@@ -55,12 +58,9 @@ def tracks(root: Path, reading: scan.Scan) -> Iterator[Track]:
         vocals, backing = (_one(folder, part) for part in ("vocals", "backing"))
         return Track(name, singer, reading.audio(vocals), reading.audio(backing))
 
-    for part, make in (("vocals", voice), ("backing", music)):
-        if (root / part).is_dir():
-            yield from reading.each(scan.files(root / part, recursive=True), make)
-    if (root / "aligned").is_dir():
-        inside = {path.parent for path in scan.files(root / "aligned", recursive=True)}
-        yield from reading.each(sorted(inside), pair)
+    yield from reading.each(found["vocals"], voice)
+    yield from reading.each(found["backing"], music)
+    yield from reading.each(sorted({path.parent for path in found["aligned"]}), pair)
 
 
 def _one(folder: Path, name: str) -> Path:
