@@ -22,7 +22,7 @@ def exported(system: str, folder, runtimes=tuple(FILES)) -> str:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "ExtractConfig", lambda: ExtractConfig(chunk_frames=128))
         model = models.build_system(system, PRESETS["tiny"], len(singers))
-        harness.randomise(model, 1)  # with which every system sings
+        harness.randomise(model, 3)  # with which every system sings, and moves
         info = module.model_info(model, PRESETS["tiny"], system, singers)
     base = folder / system
     if "litert" in runtimes:
@@ -112,15 +112,19 @@ def test_the_same_voice_on_every_runtime(system, tmp_path):
     base = exported(system, tmp_path)
     singer = ["--singer=ben"] if SIGNATURES[system].singers else []
     vocoder = system != "unet"
-    side = ["--features_out=f.npz"] if vocoder else ["--accompaniment=band.wav"]
     voices, features = {}, {}
     for runtime, ending in FILES.items():
-        argv = [f"--runtime={runtime}", f"--system={system}", *singer, *side]
-        voices[runtime] = extract(base + ending, *argv)
+        argv = [base + ending, f"--runtime={runtime}", f"--system={system}", *singer]
         if vocoder:
+            # The voices are of one contour: phase is f0 summed up, and a last bit of it, which
+            # runtimes may differ by, moves high partials by a percent within a second.
+            side = [] if features else ["--f0_out=f0.csv"]
+            extract(*argv, "--features_out=f.npz", *side)
             with np.load("f.npz") as stored:
                 features[runtime] = dict(stored)
+            voices[runtime] = extract(*argv, "--f0=f0.csv")
         else:
+            voices[runtime] = extract(*argv, "--accompaniment=band.wav")
             band, _ = soundfile.read("band.wav")
             mixture, _ = soundfile.read("song.wav")
             np.testing.assert_allclose(band + voices[runtime], mixture, atol=1e-5)
