@@ -16,7 +16,7 @@ import pytest
 from absl import flags
 
 import sep_tf
-from sep_tf import cli, info
+from sep_tf import cli, info, processors
 from sep_tf.errors import SepTfError
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
@@ -338,3 +338,29 @@ def test_processors_of_a_pinned_process():
     )
     argv = [sys.executable, "-c", code]
     assert subprocess.run(argv, cwd=ROOT, capture_output=True, text=True).stdout == "1\n"
+
+
+@pytest.mark.parametrize(
+    ("limits", "own", "expected"),
+    [
+        ({"": "150000 100000"}, "/", 2),  # in a container
+        ({"": "max 100000"}, "/", 8),
+        ({"a": "300000 100000", "a/b c": "max 100000"}, "/a/b c", 3),
+        ({"a": "50000 100000"}, "/a", 1),
+        ({"": "6400000 100000"}, "/", 8),
+        ({"": "", "a": "one two"}, "/a", 8),
+        ({"": "100000 100000"}, None, 8),
+    ],
+)
+def test_processors_of_a_container(tmp_path, monkeypatch, limits, own, expected):
+    """The time that a group, or one above it, is given counts; another tree's does not."""
+    for group, limit in limits.items():
+        (tmp_path / "groups" / group).mkdir(parents=True, exist_ok=True)
+        (tmp_path / "groups" / group / "cpu.max").write_text(limit + "\n")
+    (tmp_path / "own").write_text("4:memory:/elsewhere\n" + (f"0::{own}\n" if own else ""))
+    monkeypatch.setattr(processors, "_GROUPS", tmp_path / "groups")
+    monkeypatch.setattr(processors, "_OWN_GROUP", tmp_path / "own")
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)), raising=False)
+    assert processors.usable() == expected
+    (tmp_path / "own").unlink()
+    assert processors.usable() == 8
