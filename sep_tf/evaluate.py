@@ -47,7 +47,7 @@ flags.DEFINE_multi_string(
     "estimates_dir",
     [],
     "Folder with another tool's voices, as FOLDER or NAME=FOLDER: SONG.wav or SONG/vocals.wav. "
-    "The mixtures to run it on are in OUTPUT_DIR/audio/mixture.",
+    "The mixtures to run it on are in OUTPUT_DIR/audio/mixture, and their level is expected.",
     flag_values=FLAGS,
 )
 flags.DEFINE_string("output_dir", None, "Folder for all that is written.", flag_values=FLAGS)
@@ -106,7 +106,7 @@ def _command() -> str:
     parts.append(f"--systems={','.join(FLAGS.systems)}")
     parts += [f"--estimates_dir={folder}" for folder in FLAGS.estimates_dir]
     names = ("reference", "baseline", "model", "runtime", "singer", "content_model", "split")
-    for name in (*names, "limit"):
+    for name in (*names, "limit", "segment_seconds", "output_dir"):
         if FLAGS[name].value != FLAGS[name].default:
             parts.append(f"--{name}={FLAGS[name].value}")
     return shlex.join(parts)

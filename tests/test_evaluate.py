@@ -3,7 +3,9 @@
 import dataclasses
 import itertools
 import json
+import os
 import re
+import shlex
 
 import numpy as np
 import pytest
@@ -103,6 +105,37 @@ def test_what_is_written(evaluated):
     # Against WORLD's re-synthesis WORLD has no error, against the raw voice the same as before.
     assert float(rows["one", "world", "all"]["mcd_world_db"]) == 0.0
     assert rows["one", "world", "all"]["mcd_raw_db"] == rows["one", "world", "all"]["mcd_db"]
+
+
+def test_the_command_makes_the_table_again(evaluated):
+    out, table = evaluated
+    (command,) = re.findall(r"`(sep-tf evaluate .*?)`", table)
+    before = (out / "results.csv").read_bytes()
+    (out / "results.csv").unlink()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("sep_tf.separator.Separator", Fake)
+        assert run(*shlex.split(command)[2:]) == 0
+    assert (out / "results.csv").read_bytes() == before
+
+
+def test_clips_never_stand_beside_scores_of_others(songs, tmp_path, no_plots):
+    """What a run without audio scores anew has no clips until one with audio has come."""
+    voice, clip = tmp_path / "tool" / "one.wav", tmp_path / "out" / "audio" / "tool" / "one.flac"
+    voice.parent.mkdir()
+    soundfile.write(voice, sung(220.0), RATE, "FLOAT")
+    mixture = tmp_path / "out" / "audio" / "mixture" / "one.flac"
+    argv = [songs / "test.csv", "--systems=mixture", "--baseline=mixture", "--limit=1"]
+    argv += [f"--estimates_dir={voice.parent}", f"--output_dir={tmp_path / 'out'}"]
+    assert run(*argv) == 0
+    first, _ = soundfile.read(clip)
+    soundfile.write(voice, 0.25 * sung(220.0), RATE, "FLOAT")
+    assert run(*argv, "--noaudio") == 0
+    assert not clip.exists() and mixture.exists()
+    assert run(*argv) == 0
+    np.testing.assert_allclose(soundfile.read(clip)[0], 0.25 * first, atol=1e-4)
+    os.utime(songs / "noise.wav")
+    assert run(*argv, "--noaudio") == 0
+    assert not mixture.exists()
 
 
 def test_the_paper_listeners_reference(evaluated, songs, tmp_path, capsys, no_plots):

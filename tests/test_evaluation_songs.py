@@ -81,6 +81,16 @@ def test_split_chooses_rows_where_there_are_splits(songs):
     assert [row.song_id for row in rows_of(songs, "test.csv", "validation")] == ["one", "two"]
 
 
+def test_cells_of_own_columns_are_stripped_and_may_be_missing(songs):
+    manifest = songs / "columns.csv"
+    manifest.write_text(
+        "song_id,singer,vocals,backing,condition,target_singer\n"
+        "short,x,a.wav,noise.wav\n padded ,x,a.wav,noise.wav, dry, x \n"
+    )
+    items = songs_module.select(str(manifest), "test", None)
+    assert [(i.condition, i.target_singer) for i in items] == [("", ""), ("dry", "x")]
+
+
 def test_unreadable_audio_is_named_with_its_row(songs):
     row = dataclasses.replace(rows_of(songs, "test.csv")[0], vocals=songs / "test.csv")
     with pytest.raises(DataError, match=r"row one: .*test\.csv"):
@@ -107,6 +117,24 @@ def test_estimates_that_do_not_fit_are_named(songs, tmp_path, capsys):
     assert "two.wav: not an audio file" in error(tool)
     assert "a system cannot be called 'mixture'" in error(f"mixture={tool}")
     assert not (tmp_path / "out").exists()
+
+
+def test_estimates_are_measured_at_the_level_of_the_song(songs, tmp_path):
+    """Clips of a loud song are quieter than it is; so are voices that are made of them."""
+    manifest = songs / "loud.csv"
+    manifest.write_text(
+        "id,singer,vocals,backing,vocals_gain,backing_gain\nloud,x,a.wav,noise.wav,6.0,0.1\n"
+    )
+    argv = [manifest, "--systems=mixture", "--baseline=mixture", f"--output_dir={tmp_path}"]
+    assert run(*argv) == 0
+    clip, _ = soundfile.read(tmp_path / "audio" / "mixture" / "loud.flac")
+    assert np.abs(clip).max() == pytest.approx(0.7, abs=1e-3)
+    tool = tmp_path / "tool"
+    tool.mkdir()
+    true, _ = soundfile.read(tmp_path / "audio" / "reference" / "loud.flac")
+    soundfile.write(tool / "loud.wav", true, RATE, "FLOAT")
+    assert run(*argv, f"--estimates_dir={tool}") == 0
+    assert float(rows_in(tmp_path)["loud", "tool", "all"]["lsd_db"]) < 0.1
 
 
 def test_small_differences_of_estimates_are_notes(songs, tmp_path):
@@ -180,13 +208,16 @@ def test_singer_is_the_target_where_the_manifest_has_their_voice(
     assert "no voiced vocals" not in capsys.readouterr().err
     assert moved("free", "sdn") == pytest.approx([0.0, 1.0], abs=1e-3)
     assert moved("free", "mixture") == [None, None]
-    # The column comes first; y sounds as the source does.
-    assert moved("asked", "sdn")[0] > 1 and moved("asked", "sdn")[1] == pytest.approx(0.5, abs=0.02)
+    # Who is asked for sings every song, whatever the column says, and is what it is measured by.
+    assert moved("asked", "sdn") == pytest.approx([0.0, 1.0], abs=1e-3)
     manifest.write_text(manifest.read_text().replace("enrol,z,b.wav,,train,\n", ""))
     assert run(*argv, "--singer=z") == 0
     err = capsys.readouterr().err
     assert f"sep-tf evaluate: no voiced vocals of z in {manifest}: no distance" in err
-    assert moved("free", "sdn") == [None, None] and moved("asked", "sdn")[0] > 1
+    assert moved("free", "sdn") == moved("asked", "sdn") == [None, None]
+    # Without, the column says who sings; y sounds as the source does.
+    assert run(*argv) == 0
+    assert moved("asked", "sdn")[0] > 1 and moved("asked", "sdn")[1] == pytest.approx(0.5, abs=0.02)
     assert run(*argv[:1], "--systems=mixture", *argv[2:], "--baseline=mixture", "--singer=z") == 0
     assert "no voiced vocals" not in capsys.readouterr().err  # nobody sings as z
 

@@ -21,6 +21,8 @@ _ESTOI_SECONDS = 0.5
 # What pystoi gives, beside a warning, where too little is left once silence is taken out.
 _TOO_SHORT = 1e-5
 _BLOCK_FRAMES = 4096
+# Mean power of frames of which nothing can be heard.
+_NOTHING = 1e-20
 # Guards the logarithm of digital silence.
 _POWER_GUARD = 1e-16
 
@@ -116,14 +118,16 @@ def silence_level(reference_db: np.ndarray, estimate_db: np.ndarray, voiced: np.
 
     Returns:
       dB, negative for a good isolation; at least -100, which digital silence has. NaN where the
-      reference is never silent, or never sings.
+      reference is never silent, or the reference or the estimate never sings.
     """
     silent = reference_db < AUDIO.gate_db
     if not silent.any() or not voiced.any():
         return math.nan
     power = 10.0 ** (estimate_db / 10.0)
-    sung = max(power[voiced].mean(), 1e-20)
-    return max(10.0 * math.log10(max(power[silent].mean(), 1e-20) / sung), -100.0)
+    sung = power[voiced].mean()
+    if sung <= _NOTHING:
+        return math.nan
+    return max(10.0 * math.log10(max(power[silent].mean(), _NOTHING) / sung), -100.0)
 
 
 def backing_correlation(

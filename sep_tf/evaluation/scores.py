@@ -21,8 +21,6 @@ class Metric:
       better: "low", "high", or "" where neither is.
       definition: in a sentence; metrics.py and measures.py have the details.
       source: who defined it, "ours" where this project did.
-      frames: what a mean over all frames of all songs weighs songs by: "voiced", "unvoiced",
-        "all", or "" where it makes no sense.
     """
 
     field: str
@@ -31,7 +29,6 @@ class Metric:
     better: Literal["low", "high", ""]
     definition: str
     source: str
-    frames: Literal["voiced", "unvoiced", "all", ""] = "voiced"
 
 
 _MCD = "10/ln 10 · √(2 Σ Δc²) over mel-cepstra of order 24, α 0.45, c0 left out, one lag of ±150 ms"
@@ -44,10 +41,10 @@ METRICS = (
     Metric("mcd_unfloored_db", "MCD, no floor", "dB", "low", "The same without that floor.",
            _KUBICHEK),
     Metric("mcd_all_db", "MCD, all frames", "dB", "low",
-           "The same as MCD over all frames, silence too.", _KUBICHEK, "all"),
+           "The same as MCD over all frames, silence too.", _KUBICHEK),
     Metric("mcd_loud_db", "MCD, loud frames", "dB", "low",
            "The same as MCD over frames within 30 dB of the song's loudest.",
-           f"{_KUBICHEK}; the choice of frames is ours", "all"),
+           f"{_KUBICHEK}; the choice of frames is ours"),
     Metric("mcd_raw_db", "MCD, raw reference", "dB", "low",
            "MCD against the raw vocal, whatever --reference says.", _KUBICHEK),
     Metric("mcd_world_db", "MCD, WORLD reference", "dB", "low",
@@ -70,18 +67,17 @@ METRICS = (
            "target: 100 % is the target singer's timbre.", "ours"),
     Metric("estoi", "ESTOI", "", "high",
            "Extended short-time objective intelligibility against the reference, a proxy: it "
-           "was not made for re-synthesised singing.", "Jensen and Taal 2016; pystoi", "all"),
+           "was not made for re-synthesised singing.", "Jensen and Taal 2016; pystoi"),
     Metric("content_distance", "content distance", "", "low",
            "Mean absolute difference of content codes (the mixture encoder of --content_model,"
            " on the voice over the song's backing), over the deviation of the reference's "
-           "codes: 0 is the same.", "ours; codes and distance of Chandna et al. 2020, eq. 6",
-           "all"),
+           "codes: 0 is the same.", "ours; codes and distance of Chandna et al. 2020, eq. 6"),
     Metric("silence_db", "level in silence", "dB", "low",
            "Isolation: level where the true voice is silent (below -60 dBFS), relative to the "
-           "level where it sings.", "ours", ""),
+           "level where it sings.", "ours"),
     Metric("backing_correlation", "backing correlation", "", "low",
            "Isolation: correlation of the envelope in dB with the backing's, what both share "
-           "with the true voice taken out.", "ours", "all"),
+           "with the true voice taken out.", "ours"),
     Metric("raw_pitch", "f0 ≤ 50 cents", "%", "high",
            "Raw pitch accuracy: the reference's voiced frames where the contour is within 50 "
            "cents.", _MELODY),
@@ -95,9 +91,9 @@ METRICS = (
     Metric("voicing_recall", "voicing recall", "%", "high",
            "The reference's voiced frames called voiced.", _MELODY),
     Metric("voicing_false_alarm", "false alarm", "%", "low",
-           "The reference's unvoiced frames called voiced.", _MELODY, "unvoiced"),
+           "The reference's unvoiced frames called voiced.", _MELODY),
     Metric("overall_accuracy", "overall accuracy", "%", "high",
-           "All frames: right f0 and voiced, or rightly unvoiced.", _MELODY, "all"),
+           "All frames: right f0 and voiced, or rightly unvoiced.", _MELODY),
     Metric("heard_pitch", "f0 of the voice", "%", "high",
            "As f0 ≤ 50 cents, own voicing, for harvest on the written voice.",
            "ours; harvest, Morise 2017"),

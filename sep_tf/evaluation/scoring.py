@@ -25,12 +25,10 @@ from sep_tf.jobs import Stopped
 from sep_tf.metrics import Analysis
 
 # Changed whenever a figure would change for the same audio.
-VERSION = "evaluation-5"
+VERSION = "evaluation-6"
 AUDIO_SUFFIX = ".flac"
 # What numpy says of a file of arrays that is cut short or something else.
 _DAMAGED = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile)
-# Clips of one song share a gain, so that they can be compared; a louder mixture is brought here.
-_PEAK = 0.7
 _CACHED = tuple(field.name for field in dataclasses.fields(Analysis))
 
 
@@ -168,7 +166,7 @@ class Evaluation:
 
 def _target(item: Item, system: System) -> str:
     """Whose timbre the voice is to have: "" for nobody's in particular."""
-    return item.target_singer or system.singer
+    return system.singer or item.target_singer
 
 
 def _seconds(item: Item) -> float:
@@ -221,9 +219,10 @@ class _Judge:
         self.truth = self.raw if is_raw else self.world
         self.reference_audio = song.voice if is_raw else song.resynthesis
         self.content = self.code(self.reference_audio) if self.options.content else None
+        # Other tools may be at work on the mixture: it goes with its song alone (see _analysis).
         if evaluation.keep_audio:
-            for name, audio in (("mixture", song.mixture), ("reference", self.reference_audio)):
-                self._save(name, audio)
+            self._save("mixture", song.mixture)
+        self._save("reference", self.reference_audio)
 
     def _analysis(self, kind: str, analyse: Callable[[], Analysis]) -> Analysis:
         """An analysis of the reference, kept in the output folder for later runs."""
@@ -236,18 +235,21 @@ class _Judge:
         except _DAMAGED:
             pass  # made anew: nothing is lost
         analysis = analyse()
+        self.evaluation.audio_path(self.song.item, "mixture").unlink(missing_ok=True)
         path.parent.mkdir(parents=True, exist_ok=True)
         with overwriting.replacing(path) as partial, open(partial, "wb") as file:
             np.savez(file, key=key, **{name: getattr(analysis, name) for name in _CACHED})
         return analysis
 
     def _save(self, name: str, audio: np.ndarray) -> None:
-        peak = float(np.abs(self.song.mixture).max(initial=0.0))
-        gain = np.float32(min(1.0, _PEAK / peak) if peak else 1.0)
+        """Writes a clip; without audio, takes one away that would stand beside new scores."""
         path = self.evaluation.audio_path(self.song.item, name)
+        if not self.evaluation.keep_audio:
+            path.unlink(missing_ok=True)
+            return
         path.parent.mkdir(parents=True, exist_ok=True)
         with audio_io.Writer(path, SAMPLE_RATE, 1, "PCM_16") as writer:
-            writer.write(np.clip(gain * audio, -1.0, 1.0).astype(np.float32))
+            writer.write(np.clip(self.song.clip_gain * audio, -1.0, 1.0).astype(np.float32))
 
     def _keep_f0(self, name: str, f0: np.ndarray) -> None:
         path = self.evaluation.f0_path(self.song.item, name)
@@ -262,7 +264,7 @@ class _Judge:
     def score(self, system: System) -> list[Score]:
         """The whole song first, then its segments if it is longer than one."""
         estimate = system.estimate(self.song)
-        if self.evaluation.keep_audio and system.name != "mixture":
+        if system.name != "mixture":
             self._save(system.name, estimate.audio)
         if estimate.audio is vars(self.song).get("resynthesis"):
             heard = self.resynthesised

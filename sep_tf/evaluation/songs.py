@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 SAMPLE_RATE = world.AUDIO.sample_rate
 # Files of one song may differ by so much: codecs and frames of other tools.
 LENGTH_TOLERANCE_SECONDS = 0.05
+# Clips of one song share a gain, so that they can be compared; a louder mixture is brought here.
+_CLIP_PEAK = 0.7
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,6 +79,12 @@ class Song:
     def resynthesis(self) -> np.ndarray:
         """The true voice analysed, coded, decoded and synthesised, [samples]."""
         return world.synthesise(self.features, len(self.voice))
+
+    @functools.cached_property
+    def clip_gain(self) -> np.float32:
+        """What the clips of this song that are kept, mixture and voices, are multiplied by."""
+        peak = float(np.abs(self.mixture).max(initial=0.0))
+        return np.float32(min(1.0, _CLIP_PEAK / peak) if peak else 1.0)
 
     @functools.cached_property
     def backing_db(self) -> np.ndarray:
@@ -157,10 +165,7 @@ def select(manifest: str, split: str, limit: int | None) -> list[Item]:
             if path is not None and not path.is_file():
                 raise DataError(f"manifest {manifest}: row {row.song_id}: no file {path}")
     more = _more_columns(manifest)
-    items = [
-        Item(row, *(more.get(row.song_id, {}).get(c, "") for c in ("condition", "target_singer")))
-        for row in chosen
-    ]
+    items = [Item(row, **more.get(row.song_id, {})) for row in chosen]
     wanted = {item.target_singer for item in items} - {""}
     unknown = sorted(wanted - {row.singer for row in rows if row.vocals is not None})
     if unknown:
@@ -171,13 +176,20 @@ def select(manifest: str, split: str, limit: int | None) -> list[Item]:
     return items
 
 
+# As the attributes of Item.
+_OWN_COLUMNS = ("condition", "target_singer")
+
+
 def _more_columns(manifest: str) -> dict[str, dict[str, str]]:
-    """{song_id: {column: text}} of every column, the manifest being known to be sound."""
+    """{song_id: {column: text}} of the columns that only evaluations know; the rest is sound."""
     with open(manifest, newline="", encoding="utf-8-sig") as file:
         reader = csv.DictReader(file)
         header = reader.fieldnames or []
         identity = next(c for c in ("song_id", "id", "song") if c in header)
-        return {(row[identity] or "").strip(): dict(row) for row in reader}
+        return {
+            row[identity].strip(): {name: (row.get(name) or "").strip() for name in _OWN_COLUMNS}
+            for row in reader
+        }
 
 
 # A singer's timbre from so many seconds, which is plenty for a mean.

@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from sep_tf.evaluation.scores import METRICS, Metric, Score, whole
+from sep_tf.evaluation.scores import METRICS, Score, whole
 
 CONFIDENCE = 0.95
 # Two systems are compared on no fewer songs.
@@ -21,9 +21,9 @@ def summarise(scores: Sequence[Score], baseline: str = "sin") -> dict[str, dict[
     Returns:
       {system: {"songs": n, metric: {...}}}. A metric has `mean` and `std` (over the songs where it
       has a value, divided by their number), `songs`, `interval` (95 % of the mean, Student's t),
-      `median`, `frame_mean` (over all frames of all songs; None where it makes no sense), and for
-      the other systems `difference` (mean difference from the baseline) and `p` (Wilcoxon
-      signed-rank test of it, two-sided, for one metric and pair of systems; None below six songs).
+      `median`, and for the other systems `difference` (mean difference from the baseline) and `p`
+      (Wilcoxon signed-rank test of it, two-sided, for one metric and pair of systems; None below
+      six songs).
     """
     scores = whole(scores)
     summary: dict[str, dict[str, Any]] = {}
@@ -32,27 +32,20 @@ def summarise(scores: Sequence[Score], baseline: str = "sin") -> dict[str, dict[
         mine = [score for score in scores if score.system == system]
         summary[system] = {"songs": len(mine)}
         for metric in METRICS:
-            figures = _statistics(mine, metric)
+            figures = _statistics([getattr(score, metric.field) for score in mine])
             if system != baseline and compared:
                 figures |= _against(mine, compared, metric.field)
             summary[system][metric.field] = figures
     return summary
 
 
-def _statistics(scores: Sequence[Score], metric: Metric) -> dict[str, Any]:
-    kept = [score for score in scores if math.isfinite(getattr(score, metric.field))]
-    values = [getattr(score, metric.field) for score in kept]
-    if not kept:
-        names = ("mean", "std", "interval", "median", "frame_mean")
-        return {"songs": 0} | dict.fromkeys(names)
+def _statistics(values: Sequence[float]) -> dict[str, Any]:
+    values = [value for value in values if math.isfinite(value)]
+    if not values:
+        return {"songs": 0} | dict.fromkeys(("mean", "std", "interval", "median"))
     n = len(values)
     mean = math.fsum(values) / n
     squares = math.fsum((value - mean) ** 2 for value in values)
-    weights = [_weight(score, metric.frames) for score in kept]
-    frame_mean = None
-    if metric.frames and sum(weights) > 0:
-        weighted = (w * value for w, value in zip(weights, values, strict=True))
-        frame_mean = math.fsum(weighted) / sum(weights)
     ordered = sorted(values)
     return {
         "mean": mean,
@@ -60,17 +53,7 @@ def _statistics(scores: Sequence[Score], metric: Metric) -> dict[str, Any]:
         "songs": n,
         "interval": _interval(mean, math.sqrt(squares / (n - 1)), n) if n > 1 else None,
         "median": 0.5 * (ordered[(n - 1) // 2] + ordered[n // 2]),
-        "frame_mean": frame_mean,
     }
-
-
-def _weight(score: Score, frames: str) -> int:
-    return {
-        "voiced": score.voiced_frames,
-        "unvoiced": score.unvoiced_frames,
-        "all": score.voiced_frames + score.unvoiced_frames,
-        "": 0,
-    }[frames]
 
 
 def _interval(mean: float, deviation: float, n: int) -> list[float]:

@@ -282,6 +282,7 @@ def _continuous(name: str, model: str, runtime: str) -> System:
 class Folder:
     """Another tool's results: one audio file a song, of any format and rate.
 
+    Of the evaluation's own `audio/mixture/*.flac`, whose gain is taken out again.
     Found as SONG.wav (or flac, ogg, ...), SONG.voice.wav, or SONG/vocals.wav, the layout that
     Spleeter and Demucs write.
     """
@@ -345,7 +346,9 @@ class Folder:
             except SepTfError as error:
                 raise DataError(f"row {song.item.row.song_id}: {error}") from error
             n = len(song.mixture)
-            return Estimate(np.pad(audio[:n], (0, max(0, n - len(audio)))))
+            # At the level of the clips that it was made from.
+            audio = audio[:n] / song.clip_gain
+            return Estimate(np.pad(audio, (0, n - len(audio))))
 
         return System(self.name, estimate, identity)
 
