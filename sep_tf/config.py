@@ -243,7 +243,8 @@ class AugmentConfig(_Config):
     cutoff_hz: tuple[float, float] = (6000.0, 16_000.0)
     # Whether the target lacks the treble that its mixture lacks; else it is to be guessed.
     limited_target: bool = False
-    # Linear gains of the recordings as they are, instead of levels in dB.
+    # Linear gains of voices, which records bring to one level, and of music as it was recorded,
+    # instead of levels in dB.
     vocals_gain: tuple[float, float] | None = None
     backing_gain: tuple[float, float] | None = None
     # Whether the target is the voice as recorded; else it follows the gain.

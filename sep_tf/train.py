@@ -82,9 +82,12 @@ for _name, _help in (
     ("validate_every", "Steps between validations and checkpoints."),
     ("validation_batches", "Batches a validation."),
     ("patience", "Validations without a better loss before the stage ends."),
-    ("seed", "Seed of the order and the augmentation of the data."),
 ):
     flags.DEFINE_integer(_name, None, _help, lower_bound=1, flag_values=FLAGS)
+flags.DEFINE_integer(
+    "seed", None, "Seed of the order and the augmentation of the data.",
+    lower_bound=1, upper_bound=2**32 - 1, flag_values=FLAGS,
+)  # fmt: skip
 flags.DEFINE_float("learning_rate", None, "Peak of Adam's rate.", lower_bound=0, flag_values=FLAGS)
 flags.DEFINE_float(
     "clip_norm", None, "Largest norm of a step's gradients; 0 to leave them as they are.",
@@ -145,12 +148,16 @@ def main(args: list[str]) -> int:
         from sep_tf.training import loop, stages
         from sep_tf.training import strategy as distribution
         from sep_tf.training.stop import StopRequest
+        from tfrecords import masks
 
     # First: workers of several machines must find each other before anything is computed. What
     # they say of each other is not dropped, what one machine says of devices it lacks is.
     with contextlib.nullcontext() if os.environ.get("TF_CONFIG") else cli.quiet_native_log():
         strategy = distribution.make_strategy(FLAGS.strategy)
-    for stage in chosen:  # now, not when the stages before have been trained for hours
+    # Now, not when the stages before have been trained for hours.
+    if any(getattr(FLAGS, flag) for flag in _OF_MIXTURES):
+        masks.require()
+    for stage in chosen:
         settings = stages.train_config(stage, batch_size=FLAGS.batch_size)
         distribution.check_batch_size(strategy, settings.batch_size)
     first: dict[str, str] = {}

@@ -133,6 +133,8 @@ def test_splits_that_share_a_recording_or_a_singer(rows, tmp_path):
     stranger = dataclasses.replace(rows["cid-valid"], split="validation")
     with pytest.raises(DataError, match="'cid' is in validation and not in train"):
         manifest.check_splits([voice, stranger])
+    # Of singers without a name nobody knows.
+    manifest.check_splits([voice, dataclasses.replace(stranger, singer="")])
     manifest.check_splits(list(rows.values()))
 
 

@@ -12,6 +12,7 @@ import threading
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 import soundfile
 import tensorflow as tf
@@ -288,3 +289,20 @@ def test_threads_of_workers_say_nothing_and_others_do(monkeypatch):
     gate.set()
     late.join(), other.join(), started("later").join()
     assert lost == ["gone"] and printed == ["other", "later"]
+
+
+def test_songs_of_a_shard_lie_in_an_order_of_their_own(tmp_path):
+    """Not that of their names, which are those of singers, nor that of their arrival."""
+    plan = pipeline.Plan(str(tmp_path), None)
+    (tmp_path / "songs").mkdir()
+    done = [{"index": i, "family": "train", "records": 1, "error": None} for i in range(60)]
+    for song in done:
+        with tf.io.TFRecordWriter(plan.song_file(song["index"])) as writer:
+            writer.write(str(song["index"]).encode())
+    orders = []
+    for arrived in (done, done[::-1]):
+        pipeline.join(("shard", arrived), plan)
+        records = tf.data.TFRecordDataset(str(tmp_path / "shard")).as_numpy_iterator()
+        orders.append([int(record) for record in records])
+    assert orders[0] == orders[1] and sorted(orders[0]) == list(range(60))
+    assert abs(np.corrcoef(orders[0], range(60))[0, 1]) < 0.3

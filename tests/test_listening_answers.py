@@ -183,7 +183,16 @@ def test_downloads_are_held_to_the_same_rules(tmp_path):
     path = tmp_path / "mine.json"
     path.write_text(json.dumps(message))
     (person,) = store.read_downloads([str(path)], "test-1", DESIGN, False, TRIALS)
-    assert (person.identity, person.sheet, len(person.answers)) == ("mine.json", 3, TOTAL)
+    assert (person.sheet, len(person.answers)) == (3, TOTAL)
+    # Nobody else's file is taken for it, whatever it is called; a copy of it is.
+    for name, seconds in (("other/mine.json", 7.0), ("copy.json", None)):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        answers = message["answers"]
+        if seconds:
+            answers = [a | {"seconds": seconds} for a in answers]
+        (tmp_path / name).write_text(json.dumps(message | {"answers": answers}))
+        (another,) = store.read_downloads([str(tmp_path / name)], "test-1", DESIGN, False, TRIALS)
+        assert len(store.merge([], [person, another])) == (2 if seconds else 1)
     for wrong in ({"test": "test-2"}, {"sheet": 99}, {"answers": [answer("q999")]}, {"more": 1}):
         path.write_text(json.dumps(message | wrong))
         with pytest.raises(DataError, match=r"mine\.json: no answers of this test"):

@@ -215,6 +215,31 @@ def test_one_participant_by_keyboard(browser, evaluation, tmp_path, capsys):
     assert "1 participant counts, 0 are left out" in capsys.readouterr().out
 
 
+def test_headphones_that_come_late_and_who_comes_next(browser, evaluation, tmp_path):
+    """What the check ended with is told, not what a reload found; then another may begin."""
+    folder = build(evaluation, tmp_path / "test", *ONE, "--identical=0")
+    with listening.serving(folder) as (url, _):
+        visitor = Visitor(browser, url)
+        page = visitor.page
+        page.evaluate("state.headphones.answers = [(TEST.headphones[0].quietest + 1) % 3]")
+        visitor.begin(headphone_trials=0)
+        page.get_by_role("heading", name="These do not seem").wait_for()
+        page.reload()
+        visitor.press("Check again")
+        visitor.check_headphones()
+        visitor.answer(lambda question: "b")
+        arrived(visitor)
+        (person,) = store.read(folder / store.FILE, builder.read_key(folder)["id"])
+        assert person.headphones == (1, 1)
+        visitor.press("Somebody else takes the test here")
+        page.get_by_role("heading", name="Welcome").wait_for()
+        visitor.begin(headphone_trials=1)
+        visitor.answer(lambda question: "a")
+        arrived(visitor)
+        assert len(stored(folder)) == 2
+        visitor.close()
+
+
 def test_one_participant_on_a_phone(browser, evaluation, tmp_path):
     folder = build(evaluation, tmp_path / "test", *ONE, "--identical=0", "--ties")
     phone = {"viewport": {"width": 360, "height": 640}, "is_mobile": True, "has_touch": True}

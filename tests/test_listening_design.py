@@ -265,12 +265,14 @@ def test_help_of_the_three_verbs(capsys):
 # Other programs
 
 
-def test_webmushra(evaluation, tmp_path):
+def test_webmushra(evaluation, tmp_path, capsys):
     """It keeps the stimuli's order, and answers with their keys."""
     yaml = pytest.importorskip("yaml")
     folder = tmp_path / "mushra"
     assert build(evaluation, folder, "--format=webmushra", "--questions=2") == 0
+    capsys.readouterr()
     key = builder.read_key(folder)
+    assert "was built for webmushra, whose own results" in error_of(capsys, "report", folder)
     (path,) = (folder / "configs").glob("*.yaml")
     config = yaml.safe_load(path.read_text(encoding="utf-8"))
     assert config["testId"] == key["id"] and config["remoteService"] == "service/write.php"

@@ -148,8 +148,21 @@ def test_other_names_are_refused(served, folder, host):
     assert answers(folder) == before
 
 
+def test_the_head_of_no_page_leaves_the_connection_whole(served):
+    connection = http.client.HTTPConnection(*served.server_address[:2], timeout=10)
+    with contextlib.closing(connection):
+        for method, path, status in (("HEAD", "/none", 404), ("GET", "/", 200)):
+            connection.request(method, path)
+            reply = connection.getresponse()
+            reply.read()
+            assert reply.status == status
+
+
 def test_answers_survive_a_killed_server_behind_another(folder):
-    with listening.serving(folder, more=("--public_name=Listen.Example",)) as (url, process):
+    with listening.serving(folder, more=("--public_name=https://Listen.Example:8443/",)) as (
+        url,
+        process,
+    ):
         host = re.search(r"http://([\d.]+):(\d+)/", url)
 
         class At:

@@ -75,7 +75,7 @@ def test_the_learning_rate_is_the_schedule(run):
     text = (run.model_dir / "sin" / "log.csv").read_text().splitlines()
     rates = [float(row["learning_rate"]) for row in csv.DictReader(text)]
     # Twenty steps of warm-up, then a cosine down to a fiftieth of the peak.
-    cosine = 0.5 * (1 + np.cos(np.pi * np.array([30, 80, 130, 180]) / 200))
+    cosine = 0.5 * (1 + np.cos(np.pi * np.array([30, 80, 130, 180]) / 180))
     assert rates == pytest.approx(1e-2 * (0.02 + 0.98 * cosine), rel=1e-4)
 
 

@@ -191,6 +191,19 @@ def test_other_alterations_on_resume(copied):
     harness.make_trainer("encoder", copied, harness.one_batch, **RUN)
 
 
+def test_other_weights_to_start_from_on_resume(run, tmp_path):
+    """They would be said to be trained, and those of the checkpoint would."""
+    given = stages.weights_path(run.model_dir, "autovc")
+    values = {"steps": 2, "validate_every": 1}
+    harness.make_trainer("autovc", tmp_path, harness.one_batch, init_from=given, **values).run()
+    harness.make_trainer("autovc", tmp_path, harness.one_batch, init_from=given, **values)
+    for other in (None, stages.weights_path(tmp_path, "autovc")):
+        with pytest.raises(ModelError, match=r"config.json began with other weights \(--init_from"):
+            harness.make_trainer("autovc", tmp_path, harness.one_batch, init_from=other, **values)
+    rewrite(tmp_path / "autovc", lambda values: values.pop("init_from"))
+    harness.make_trainer("autovc", tmp_path, harness.one_batch, **values)
+
+
 # Fine-tuning
 
 

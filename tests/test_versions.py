@@ -263,6 +263,24 @@ def test_music_of_a_fixed_mixture_begins_where_it_says(rows, corpus):
         songs.load_song(dataclasses.replace(row, backing_start=1.2), corpus.cache)
 
 
+def test_a_fixed_mixture_ends_with_its_voice(rows, tmp_path):
+    """As `evaluate` takes it, however long the music is."""
+    row, long = rows["ben-both"], tmp_path / "long.wav"
+    soundfile.write(long, np.full(20 * 32_000, 0.1), 32_000)
+    song = songs.load_song(dataclasses.replace(row, backing=long, backing_start=5.0), None)
+    assert len(song.backing) == len(song.vocals) == soundfile.info(row.vocals).frames
+
+
+def test_noise_is_not_brought_to_the_level_of_a_voice(rows, tmp_path):
+    """A stem of an instrumental song, with dither."""
+    path = tmp_path / "dither.wav"
+    dither = np.random.default_rng(0).integers(-1, 2, 32_000).astype(np.int16)
+    soundfile.write(path, dither, 32_000)
+    song = songs.load_song(dataclasses.replace(rows["ann-short"], vocals=path), None)
+    assert np.abs(song.vocals).max() == pytest.approx(1 / 32_768)
+    assert songs.active_level_db(song.vocals) == -120.0
+
+
 def test_who_lends_a_melody(rows):
     """Another training voice, whatever the order of the rows; nobody where there is no other."""
     voices = [row for row in rows.values() if row.vocals and row.split == "train"]

@@ -134,12 +134,13 @@ class Checker:
             raise DataError("music among voices" if not is_music else "a voice among music")
         if split == "train" and not is_music and singer < 0:
             raise DataError("a training voice of no singer")
+        begun = song in self._songs
         first = self._songs.setdefault(song, (split, singer))
         if first != (split, singer):
             raise DataError(f"the song is in {first[0]} too, or has two singers")
         if number != schema.shard_of(index.songs[song], total):
             raise DataError("the song belongs to another shard")
-        if song < self._last.get(record.path, -1):
-            raise DataError("songs are out of order")
+        if begun and song != self._last.get(record.path):
+            raise DataError("the song's records lie apart")
         self._last[record.path] = song
         self._counts[family] = self._counts.get(family, 0) + 1

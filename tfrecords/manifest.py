@@ -174,7 +174,8 @@ def check_splits(rows: list[Row]) -> None:
     for row in rows:
         if row.vocals and row.split == "validation_unseen" and row.singer in known:
             raise DataError(f"singer '{row.singer}' is in train and in validation_unseen")
-        if row.vocals and row.split == "validation" and known and row.singer not in known:
+        strange = row.singer and row.singer not in known
+        if row.vocals and row.split == "validation" and known and strange:
             raise DataError(
                 f"singer '{row.singer}' is in validation and not in train: new singers are "
                 "validation_unseen"

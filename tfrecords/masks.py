@@ -18,7 +18,7 @@ from sep_tf.errors import DataError
 AUDIO = AudioConfig()
 
 
-def _tfio() -> Any:
+def require() -> Any:
     """tensorflow_io.audio; raises DataError where it is not installed."""
     try:
         # Its native library is for older TensorFlow; these functions do not need it.
@@ -41,7 +41,7 @@ def apply(magnitude: tf.Tensor, fft_length: int, step: int, config: AugmentConfi
       step: frames of 5 ms between theirs.
       config: widest masks, in Hz and seconds.
     """
-    audio = _tfio()
+    audio = require()
     frames, bins = magnitude.shape[1:]
     for function, width, size in (
         (audio.freq_mask, config.freq_mask * fft_length / AUDIO.sample_rate, bins),
@@ -56,7 +56,7 @@ def apply(magnitude: tf.Tensor, fft_length: int, step: int, config: AugmentConfi
 
 def fade(audio: tf.Tensor, fade_in: tf.Tensor, fade_out: tf.Tensor) -> tf.Tensor:
     """Audio [N, samples] that rises and falls over so many seconds [N] at its ends."""
-    function = _tfio().fade
+    function = require().fade
     samples = int(audio.shape[1])
 
     def one(values: tuple[tf.Tensor, ...]) -> tf.Tensor:

@@ -9,6 +9,7 @@ file systems, and appear under their names only when complete: a step may be tri
 """
 
 import dataclasses
+import hashlib
 import json
 import math
 import os
@@ -135,10 +136,15 @@ def song_sums(song: songs.Song) -> tuple[schema.StatisticsSum, schema.Statistics
 
 
 def join(keyed: tuple[str, Iterable[dict[str, Any]]], plan: Plan) -> tuple[str, list]:
-    """Writes a shard: the files of its songs one after the other, in the order of the songs."""
+    """Writes a shard: the files of its songs one after the other.
+
+    In an order that has nothing to do with their names: training shuffles neighbours alone, and
+    would hear one singer after the other.
+    """
     shard, found = keyed
     done = sorted(found, key=lambda song: song["index"])
     good = [song for song in done if song["error"] is None]
+    good.sort(key=lambda song: hashlib.sha256(f"{song['index']}".encode()).digest())
     # Weights may leave none.
     if any(song["records"] for song in good):
         partial = f"{plan.folder}/{shard}.{os.getpid()}.partial"

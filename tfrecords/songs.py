@@ -69,8 +69,7 @@ def load_song(row: manifest.Row, cache_dir: Path | str | None) -> Song:
         # Only its own level counts in mixtures; lossy files decode to beyond full scale.
         backing = backing * np.float32(min(1.0, _unclipped(backing)))
     if vocals is not None and backing is not None:
-        length = max(len(vocals), len(backing))
-        vocals, backing = (np.pad(x, (0, length - len(x))) for x in (vocals, backing))
+        backing = np.pad(backing, (0, len(vocals) - len(backing)))
     if vocals is None:
         return Song(row, None, backing, None)
     gain = level_gain(vocals)
@@ -81,16 +80,14 @@ def load_song(row: manifest.Row, cache_dir: Path | str | None) -> Song:
 def _fixed_mixture(
     row: manifest.Row, vocals: np.ndarray, backing: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Voice and music as a row mixes them, the music from where it begins.
-
-    Records keep the level of each beside it, so that training can draw others.
-    """
+    """Voice and music as a row mixes them: the music from where it begins to the voice's end."""
     start = round(row.backing_start * AUDIO.sample_rate)
     if start and start >= len(backing):
         raise DataError(
             f"song '{row.song_id}': {row.backing} ends before backing_start, {row.backing_start} s"
         )
-    return vocals * np.float32(row.vocals_gain), backing[start:] * np.float32(row.backing_gain)
+    backing = backing[start : start + len(vocals)]
+    return vocals * np.float32(row.vocals_gain), backing * np.float32(row.backing_gain)
 
 
 def read(path: str) -> np.ndarray:
@@ -118,9 +115,13 @@ def _local(path: str) -> Iterator[str]:
 
 
 def level_gain(vocals: np.ndarray) -> np.float32:
-    """Gain to REFERENCE_DB without clipping: the level gate then means the same in every corpus."""
-    gain = 10.0 ** ((schema.REFERENCE_DB - active_level_db(vocals)) / 20.0)
-    return np.float32(min(gain, _unclipped(vocals)))
+    """Gain to REFERENCE_DB without clipping: the level gate then means the same in every corpus.
+
+    1 for a recording that is silent but for its noise, which would become a voice.
+    """
+    level_db = active_level_db(vocals)
+    wanted_db = schema.REFERENCE_DB - level_db if level_db > AUDIO.gate_db else 0.0
+    return np.float32(min(10.0 ** (wanted_db / 20.0), _unclipped(vocals)))
 
 
 def _unclipped(audio: np.ndarray) -> float:

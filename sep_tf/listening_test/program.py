@@ -7,7 +7,7 @@ from pathlib import Path
 from absl import flags
 
 from sep_tf import cli
-from sep_tf.errors import SepTfError
+from sep_tf.errors import DataError, SepTfError
 
 FORMATS = ("page", "webmushra", "beaqlejs")
 
@@ -163,10 +163,17 @@ def _next_step(kind: str, folder: Path) -> str:
 
 def serve(args: list[str]) -> int:
     """Serves a test until it is stopped."""
-    from sep_tf.listening_test.server import Server
+    from sep_tf.listening_test.server import Server, host_name
 
     folder = _one_folder(args, "FOLDER")
     address = f"{SERVE.flags.host}:{SERVE.flags.port}"
+    for name in SERVE.flags.public_name:
+        try:
+            known = host_name(name)
+        except ValueError:
+            known = None
+        if not known:
+            raise cli.UsageError(f"--public_name='{name}' names no host")
     try:
         server = Server(folder, SERVE.flags.host, SERVE.flags.port, SERVE.flags.public_name)
     except OSError as error:
@@ -189,6 +196,11 @@ def report(args: list[str]) -> int:
     values = REPORT.flags
     folder = _one_folder(args, "FOLDER")
     key = builder.read_key(folder)
+    if key["format"] != "page":
+        raise DataError(
+            f"{folder}: was built for {key['format']}, whose own results say the answers; key.json "
+            "says what each name there stands for"
+        )
     settings, design = key["settings"], key["design"]
     ties, trials = settings["ties"], settings["headphone_trials"]
     if values.require_headphones and not trials:

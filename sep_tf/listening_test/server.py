@@ -74,7 +74,7 @@ class Server(http.server.ThreadingHTTPServer):
             raise
         # The name of a page elsewhere could be made to point to loopback: it would pass for ours.
         loopback = ipaddress.ip_address(self.server_address[0]).is_loopback
-        self.names = {*_LOOPBACK, *(name.lower() for name in names)} if loopback else None
+        self.names = {*_LOOPBACK, *map(host_name, names)} if loopback else None
 
     def server_bind(self) -> None:
         """Binds without looking the host's name up, which may take seconds."""
@@ -100,6 +100,11 @@ class Server(http.server.ThreadingHTTPServer):
             super().handle_error(request, client_address)
 
 
+def host_name(address: str) -> str | None:
+    """listen.example.org of https://Listen.example.org:8443/; raises ValueError."""
+    return urlsplit(address if "//" in address else f"//{address}").hostname
+
+
 class Handler(http.server.BaseHTTPRequestHandler):
     """GET of the site's files; POST of api/participants and api/answers."""
 
@@ -114,7 +119,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         if not super().parse_request():
             return False
         try:
-            name = urlsplit(f"//{self.headers.get('Host', '')}").hostname
+            name = host_name(self.headers.get("Host", ""))
         except ValueError:
             name = None
         known = self.server.names is None or name in self.server.names
@@ -180,7 +185,9 @@ class Handler(http.server.BaseHTTPRequestHandler):
         except OSError:
             data = None
         if path is None or data is None:
-            self._send(HTTPStatus.NOT_FOUND, "text/plain; charset=utf-8", b"no such page\n")
+            self._send(
+                HTTPStatus.NOT_FOUND, "text/plain; charset=utf-8", b"no such page\n", with_body
+            )
             return
         kind = _TYPES.get(path.suffix) or mimetypes.guess_type(path.name)[0] or "text/plain"
         if kind.startswith("text/"):

@@ -4,6 +4,7 @@ An answer is kept before it is acknowledged, and kept once however often it is s
 """
 
 import dataclasses
+import hashlib
 import json
 import math
 import secrets
@@ -348,7 +349,8 @@ def _read_download(
     path: Path, test: str, design: Design, ties: bool, headphone_trials: int
 ) -> Participant:
     try:
-        message = json.loads(path.read_text(encoding="utf-8"))
+        data = path.read_bytes()
+        message = json.loads(data)
         _require(
             isinstance(message, dict) and message.get("test") == test, "another test's answers"
         )
@@ -360,7 +362,8 @@ def _read_download(
     except (OSError, ValueError, Refused) as error:
         raise DataError(f"{path}: no answers of this test: {error}") from error
     return Participant(
-        identity or path.name,
+        # Who never reached a server has no name: the same file twice is the same person.
+        identity or f"file {hashlib.sha256(data).hexdigest()[:16]}",
         sheet,
         checked["questionnaire"] or {},
         _headphones(checked["headphones"]),

@@ -47,8 +47,7 @@ def read(path: Path | str) -> dict[str, np.ndarray]:
 def average(paths: Sequence[Path | str], output: Path | str) -> None:
     """Writes the mean of the weights in `paths`.
 
-    Statistics of batch normalisation are averaged like weights; what is no float, the states of
-    random generators, is the first file's.
+    Statistics of batch normalisation are averaged like weights.
 
     Raises:
       ModelError: a file is no weights, or of another network.
@@ -60,9 +59,8 @@ def average(paths: Sequence[Path | str], output: Path | str) -> None:
     with overwriting.replacing(output) as partial:
         shutil.copyfile(paths[0], partial)
         with h5py.File(partial, "r+") as file:
-            for name, first in weights[0].items():
-                if np.issubdtype(first.dtype, np.floating):
-                    file[name][...] = np.mean([other[name] for other in weights], 0, np.float64)
+            for name in weights[0]:
+                file[name][...] = np.mean([other[name] for other in weights], 0, np.float64)
 
 
 def main(args: list[str]) -> int:

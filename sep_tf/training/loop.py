@@ -1,6 +1,7 @@
 """The training loop: one step of ours for every strategy, checkpoints, resume, early stopping."""
 
 import functools
+import itertools
 import math
 import re
 import time
@@ -37,9 +38,11 @@ def make_optimizer(config: TrainConfig) -> keras.optimizers.Optimizer:
     """Adam, its rate rising, then falling to a fiftieth, or constant (section 4.2)."""
     if config.schedule == "constant":
         return keras.optimizers.Adam(config.learning_rate)
+    warmup = max(1, min(200, config.steps // 10))
+    # Keras counts the steps of the fall alone.
     schedule = keras.optimizers.schedules.CosineDecay(
-        config.learning_rate / 20, config.steps, alpha=0.02,
-        warmup_target=config.learning_rate, warmup_steps=max(1, min(200, config.steps // 10)),
+        config.learning_rate / 20, max(1, config.steps - warmup), alpha=0.02,
+        warmup_target=config.learning_rate, warmup_steps=warmup,
     )  # fmt: skip
     return keras.optimizers.Adam(schedule)
 
@@ -116,7 +119,9 @@ class Trainer:
     def _check_config(self, model_config: ModelConfig) -> None:
         """Saves the resolved configuration; refuses to resume with another one."""
         info = self.stage.info
-        mine = settings.Settings(self.config, model_config, self.stage.augment, info.singers)
+        mine = settings.Settings(
+            self.config, model_config, self.stage.augment, info.singers, self.stage.began_with
+        )
         path = self.folder / settings.NAME
         if path.is_file() and (self.folder / "checkpoints").is_dir():
             mine.check_resumes(settings.load(self.folder), path)
@@ -142,12 +147,16 @@ class Trainer:
         if self.step < self.config.steps:
             # Made now: a data set without validation is found before the first step.
             _ = self.validation_data
+        # One stream for all segments: each would begin anew, and never see what comes late.
+        batches = None
         with self.stop:
             while self.step < self.config.steps and int(self.stale) < self.config.patience:
                 if self.workers == 1 and self.stop.requested:
                     # Before the first step of a stage, or since the last checkpoint was written.
                     raise Interrupted
-                self._train_segment()
+                if batches is None:
+                    batches = self._distribute(self.data("train", self.config.seed, self.step))
+                self._train_segment(batches)
         # The next stage reads what the chief has just written.
         distribution.wait_for_all(self.strategy)
         return float(self.best)
@@ -180,17 +189,14 @@ class Trainer:
         if self.manager.checkpoints:
             raise ModelError(f"every checkpoint in {self.manager.directory} is damaged")
 
-    def _train_segment(self) -> None:
+    def _train_segment(self, batches: Iterator) -> None:
         """Steps up to the next validation, then validation and a checkpoint."""
         every = self.config.validate_every
-        segment, done = divmod(self.step, every)
-        end = min((segment + 1) * every, self.config.steps)
-        # A segment has a seed of its own: resuming skips at most one segment's batches.
-        batches = self.data("train", self.config.seed * 100_003 + segment, done)
+        end = min((self.step // every + 1) * every, self.config.steps)
         sums: dict[str, float] = {}
         started, first, stopping = time.monotonic(), self.step, False
         said = started
-        for batch in self._distribute(batches.take(end - self.step)):
+        for batch in itertools.islice(batches, end - self.step):
             found = self.train_step(batch, tf.constant(float(self.stop.requested)))
             values = {name: float(value) for name, value in found.items()}
             self._check_finite(values, batch)

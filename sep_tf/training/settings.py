@@ -21,12 +21,15 @@ class Settings:
       model: sizes of the networks.
       augment: what is altered in training examples; None in files that did not keep it.
       singers: names in the order of the one-hot; None in files of versions that did not keep them.
+      init_from: digest of the weights it began with, "" for none; None in files of versions that
+        did not keep it.
     """
 
     train: TrainConfig
     model: ModelConfig
     augment: AugmentConfig | None = None
     singers: tuple[str, ...] | None = None
+    init_from: str | None = None
 
     def save(self, folder: Path) -> None:
         """Writes the file, complete or not at all."""
@@ -54,6 +57,11 @@ class Settings:
                 f"({other_singers(other.singers or (), self.singers or ())}); choose another "
                 "--model_dir"
             )
+        if other.init_from not in (None, self.init_from):
+            raise ModelError(
+                f"{path} began with other weights (--init_from); go on with those, or choose "
+                "another --model_dir"
+            )
 
 
 def load(folder: Path) -> Settings | None:
@@ -73,6 +81,7 @@ def load(folder: Path) -> Settings | None:
             ModelConfig.from_dict(values["model"]),
             None if augment is None else AugmentConfig.from_dict(augment),
             None if singers is None else tuple(singers),
+            values.get("init_from"),
         )
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from keras import ops
 
-from sep_tf import losses
+from sep_tf import losses, runtimes
 from sep_tf.config import PAPER_GAINS, AugmentConfig, ModelConfig, TrainConfig
 from sep_tf.errors import ModelError
 from sep_tf.training import averaging, settings, starting
@@ -115,6 +115,8 @@ class Stage:
             if init_from is None or needed != self.frozen:
                 self.require(needed, model_dir)
         self.info = info
+        # Of the weights it begins with: to go on from others would be another training.
+        self.began_with = runtimes.file_digest(init_from) if init_from else ""
         self.config = config or TrainConfig(stage=self.name, **self.defaults)
         if self.config.augmentation == "gains":
             self.augment = self.validation_augment = PAPER_GAINS

@@ -56,7 +56,8 @@ function headphoneResult() {
 function message(answers) {
   const body = { participant: state.participant, answers, finished: state.finished };
   if (state.questionnaire) body.questionnaire = state.questionnaire;
-  if (headphoneResult()) body.headphones = headphoneResult();
+  // Who fails may put headphones on and check again: only what it ended with is told.
+  if (state.step >= FIRST_QUESTION && headphoneResult()) body.headphones = headphoneResult();
   return body;
 }
 
@@ -325,17 +326,24 @@ function thanks() {
   const status = el("p", { role: "status" });
   const again = el("button", { type: "button", textContent: "Try to send again", onclick: send });
   const download = el("button", { type: "button", textContent: "Download my answers", onclick: save_file });
+  const next = el("button", { type: "button", textContent: "Somebody else takes the test here", onclick: forget });
   function update() {
     const all = server === true && !waiting().length && told();
     status.textContent = all ? "Your answers have arrived. You can close this page."
       : server === false ? "Your answers could not be sent. They are kept in this browser, and sending is tried again while this page is open. You can also download them and send the file to whoever invited you."
       : "Sending your answers…";
     again.hidden = download.hidden = all || server === null;
+    next.hidden = !all;
     download.id = "download";
   }
   $("page").addEventListener("connection", update, { signal: leaving.signal });
-  show(el("h2", { textContent: "Thank you!" }), status, el("div", { className: "buttons" }, download, again));
+  show(el("h2", { textContent: "Thank you!" }), status, el("div", { className: "buttons" }, download, again, next));
   update();
+}
+
+function forget() {
+  localStorage.removeItem(KEY);
+  location.reload();
 }
 
 function save_file() {
