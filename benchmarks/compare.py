@@ -23,7 +23,7 @@ from benchmarks import commands
 from benchmarks.commands import ROOT
 from benchmarks.extraction import SONG, make_song
 from benchmarks.peers import PEERS
-from sep_tf import cli, runtimes
+from sep_tf import cli, processors, runtimes
 
 WEIGHTS = ROOT / "sep_tf" / "presets" / "sin-lite.weights.h5"
 # What is installed for a row, beyond Python.
@@ -99,7 +99,10 @@ def prepare(folder: Path, wanted: list[Row]) -> None:
     }  # fmt: skip
     for name, argv in recipes.items():
         made = folder / name
-        fresh = made.exists() and made.stat().st_mtime > WEIGHTS.stat().st_mtime
+        # An export that was interrupted leaves a folder without a version.
+        there = made if made.suffix else runtimes.version_folder(made)
+        fresh = there is not None and there.exists()
+        fresh = fresh and there.stat().st_mtime > WEIGHTS.stat().st_mtime
         if fresh or made not in [row.model for row in wanted]:
             continue
         PROGRAM.note(f"exports {name}")
@@ -231,7 +234,7 @@ def main(args: list[str]) -> int:
     if not chosen:
         raise cli.UsageError(f"--only: no row of {', '.join(row.name for row in every)}")
     prepare(models, chosen)
-    print(f"{len(os.sched_getaffinity(0))} processors, load {os.getloadavg()[0]:.1f}\n", flush=True)
+    print(f"{processors.usable()} processors, load {os.getloadavg()[0]:.1f}\n", flush=True)
     found: dict[str, dict[str, float]] = {}
     with tempfile.TemporaryDirectory() as folder:
         print_head(FLAGS.seconds)

@@ -7,7 +7,6 @@ overlaps them on all cores.
 """
 
 import json
-import os
 import pathlib
 import sys
 import tempfile
@@ -18,7 +17,17 @@ from absl import flags
 
 from benchmarks import commands
 from benchmarks.timing import Timing
-from sep_tf import analysis, audio_io, audio_write, cli, framing, runtimes, synthesis, world
+from sep_tf import (
+    analysis,
+    audio_io,
+    audio_write,
+    cli,
+    framing,
+    processors,
+    runtimes,
+    synthesis,
+    world,
+)
 from sep_tf.config import AudioConfig
 from sep_tf.runtimes import chunks
 
@@ -35,7 +44,7 @@ def main(args: list[str]) -> int:
     PROGRAM.require(args)
     with tempfile.TemporaryDirectory() as folder:
         song = make_song(pathlib.Path(folder) / "song.wav", FLAGS.seconds)
-        report = {"seconds": FLAGS.seconds, "processors": len(os.sched_getaffinity(0))}
+        report = {"seconds": FLAGS.seconds, "processors": processors.usable()}
         report["command"] = command(song, FLAGS.model)
         if FLAGS.stages:
             report["stages"] = stages(song, FLAGS.model)

@@ -102,7 +102,8 @@ def main(args: list[str]) -> int:
             )
         music = audio_io.read(FLAGS.verify_audio, AudioConfig().sample_rate)[0]
     output = Path(FLAGS.output)
-    if not output.parent.is_dir():
+    # A SavedModel's folder of versions is made with those above it, as servers want them.
+    if FLAGS.format == "tflite" and not output.parent.is_dir():
         raise cli.UsageError(f"folder {output.parent} does not exist")
     cli.import_tensorflow()
     model, info = _network()

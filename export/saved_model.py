@@ -31,7 +31,7 @@ _ABANDONED_SECONDS = 3600
 
 def export(job: formats.Job) -> None:
     """The next version in the folder of versions."""
-    job.output.mkdir(exist_ok=True)
+    job.output.mkdir(parents=True, exist_ok=True)
     # Not a number: a server that watches the folder does not see it.
     trial = job.output / f"trial-{secrets.token_hex(4)}"
     for left in job.output.glob("trial-*"):  # by an export that was killed

@@ -16,7 +16,7 @@ import numpy as np
 import soundfile
 import soxr
 
-from sep_tf import audio_headers
+from sep_tf import audio_headers, signals
 from sep_tf.audio_write import (
     CLIP_MODES,
     VoiceWriter,
@@ -276,6 +276,8 @@ def _open(path: StrPath) -> Iterator[soundfile.SoundFile]:
             raise AudioError(_not_audio(path, raw)) from error
         if not MIN_RATE <= file.samplerate <= MAX_RATE:
             raise AudioError(f"{path}: a sample rate of {file.samplerate} Hz cannot be right")
+        if file.channels > signals.MAX_CHANNELS:
+            raise AudioError(f"{path}: {file.channels} channels cannot be right")
         if file.frames == 0:
             raise AudioError(f"{path}: holds no samples")
         if file.frames >= _UNKNOWN_LENGTH:  # FLAC that was written to a pipe
@@ -364,7 +366,7 @@ def _decode(
     """Blocks float32 [n, channels], `wanted` samples from where the file stands.
 
     Raises:
-      AudioError: fewer samples than wanted, NaN or infinite samples.
+      AudioError: fewer samples than wanted, samples that are NaN, infinite or absurdly large.
     """
     done = 0
     while done < wanted:
@@ -376,10 +378,12 @@ def _decode(
         if len(block) == 0:
             lacking = wanted - done
             raise AudioError(f"{path}: truncated: its last {lacking} samples are missing")
-        finite = np.isfinite(block)
-        if not finite.all():
-            where = done + int(np.argmin(finite.all(axis=1)))
-            at = where / file.samplerate
-            raise AudioError(f"{path}: sample {where} ({at:.3f} s) is NaN or infinite")
+        sound = np.abs(block) <= signals.MAX_SAMPLE
+        if not sound.all():
+            where = int(np.argmin(sound.all(axis=1)))
+            value = block[where][~sound[where]][0]
+            what = f"{value:g}, 1 being full scale" if np.isfinite(value) else "NaN or infinite"
+            at = (done + where) / file.samplerate
+            raise AudioError(f"{path}: sample {done + where} ({at:.3f} s) is {what}")
         done += len(block)
         yield block

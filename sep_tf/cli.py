@@ -22,6 +22,7 @@ from collections.abc import Callable, Iterator
 from absl import flags
 
 import sep_tf
+from sep_tf import streams
 from sep_tf.errors import SepTfError
 
 # verb -> (module, what it does)
@@ -115,6 +116,7 @@ class Program:
           argv: arguments without the program's name; None for those of the process.
         """
         argv = sys.argv[1:] if argv is None else list(argv)
+        streams.open_closed()
         _tolerate_any_file_name()
         try:
             if _asks(argv, "--help", "-help", "-h", "--helpfull", "--helpshort"):

@@ -24,8 +24,6 @@ def check(semitones: float, formant: float) -> None:
 
 def transpose(features: VocoderFeatures, semitones: float) -> VocoderFeatures:
     """The same voice so many semitones higher; formants stay. f0 ends at 50 and 1100 Hz."""
-    if not semitones:
-        return features
     return on_contour(features, features.f0 * 2.0 ** (semitones / 12.0))
 
 

@@ -224,7 +224,7 @@ def _plan_side(every: list, paths: list[str]) -> dict[str, dict[str, str]]:
 
 def _check_names(planned: list, side: dict[str, dict[str, str]], model_file: str) -> None:
     """Nothing beside the voices overwrites anything else of this run; the report can be written."""
-    from sep_tf import overwriting
+    from sep_tf import jobs, overwriting
 
     taken = [model_file, *(path for job in planned for path in (job.source, job.target))]
     if os.path.splitext(FLAGS.f0)[1]:
@@ -232,6 +232,9 @@ def _check_names(planned: list, side: dict[str, dict[str, str]], model_file: str
     wanted = [paths[job.source] for paths in side.values() for job in planned]
     if FLAGS.report:
         wanted.append(FLAGS.report)
+        root = planned[0].root if planned else None
+        if root and os.path.realpath(os.path.dirname(FLAGS.report)) == os.path.realpath(root):
+            jobs.make_folders(root, root)  # a new one, whose turn would come with its first voice
         overwriting.check_writable(FLAGS.report)
     overwriting.forbid(wanted, taken, "it")
 

@@ -16,7 +16,7 @@ from absl import flags
 from sep_tf import audio_io, cli, overwriting
 from sep_tf.errors import ModelError, SepTfError
 
-# Looked for in folders; those that need converting first are reported, not passed over.
+# Looked for in folders. Songs that need converting first are reported; videos are passed over.
 AUDIO_EXTENSIONS = (
     *(".wav", ".wave", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".aifc"),
     *(".au", ".snd", ".caf", ".w64", ".rf64", ".m4a", ".aac", ".wma"),
@@ -165,6 +165,8 @@ def place(
     Raises:
       UsageError: several inputs for one output.
     """
+    if output == "":  # a variable of the shell that is not set
+        raise cli.UsageError(f"--{flag}= names nothing")
     if output is not None and not (several or template or _is_folder(output)):
         return [output], None
     if output is not None and output.lower().endswith(endings) and not os.path.isdir(output):
@@ -244,7 +246,8 @@ def make_folders(root: str, below: str) -> None:
         reason = (error.strerror or "unknown reason").lower()
         if isinstance(error, FileNotFoundError):
             reason = "its parent does not exist"
-        raise SepTfError(f"{root}: the folder cannot be made: {reason}") from error
+        folder = error.filename or below or root
+        raise SepTfError(f"{folder}: the folder cannot be made: {reason}") from error
 
 
 def run_all(

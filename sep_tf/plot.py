@@ -11,6 +11,7 @@ from sep_tf.spectrogram import framed_magnitude
 AUDIO = AudioConfig()
 _TOP_HZ = 8000
 _RANGE_DB = 80.0
+_SILENT_DB = -60.0
 # About as many columns as a picture has pixels; a window of 64 ms in the middle of each.
 _COLUMNS = 1200
 _WINDOW_SECONDS = 0.064
@@ -22,9 +23,9 @@ class Columns:
     """A spectrogram of sound that comes in blocks, in at most about 1200 columns."""
 
     def __init__(self, seconds: float) -> None:
-        """Of so many seconds."""
+        """Of so many seconds; a column every `step` of them."""
         self.seconds = seconds
-        self._step = max(seconds / _COLUMNS, 1.0 / AUDIO.frames_per_second)
+        self.step = max(seconds / _COLUMNS, 1.0 / AUDIO.frames_per_second)
         self._levels: list[np.ndarray] = []
         self._buffer: np.ndarray | None = None
         self._start = 0
@@ -38,7 +39,7 @@ class Columns:
         self._buffer = np.concatenate([self._buffer, mono])
         top = round(_TOP_HZ * length / rate)
         while True:
-            first = round(len(self._levels) * self._step * rate) - self._start
+            first = round(len(self._levels) * self.step * rate) - self._start
             if first + length > len(self._buffer):
                 break
             magnitude = framed_magnitude(self._buffer[None, first : first + length])[0, :top]
@@ -52,6 +53,11 @@ class Columns:
         if not self._levels:
             return np.full((1, 1), -140.0)
         return 20.0 * np.log10(np.maximum(np.stack(self._levels), 1e-7))
+
+    @property
+    def loudest(self) -> float:
+        """Decibels; silence is not taken for the loudest there is."""
+        return max(float(self.levels.max()), _SILENT_DB)
 
 
 def of_file(path: StrPath, offset: float, duration: float | None) -> Columns:
@@ -82,10 +88,12 @@ def extraction(mixture: Columns, voice: Columns, f0: np.ndarray | None, title: s
     figure = Figure(figsize=(12, 7), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots(2, 1, sharex=True)
+    # One for both: a voice of which nothing is left is dark.
+    loudest = max(mixture.loudest, voice.loudest)
     for axis, columns, name in zip(
         axes, (mixture, voice), ("mixture", "extracted voice"), strict=True
     ):
-        image = show_columns(axis, columns)
+        image = show_columns(axis, columns, loudest)
         axis.set_ylabel(f"{name}\nfrequency (kHz)")
     figure.colorbar(image, ax=axes, label="level (dB below the loudest)", shrink=0.8)
     if f0 is not None:
@@ -106,17 +114,20 @@ def show_spectrogram(axis, audio: np.ndarray):
     """Spectrogram of audio [samples] at 32 kHz on matplotlib axes; returns the image."""
     columns = Columns(len(audio) / AUDIO.sample_rate)
     columns.add(audio, AUDIO.sample_rate)
-    return show_columns(axis, columns)
+    return show_columns(axis, columns, columns.loudest)
 
 
-def show_columns(axis, columns: Columns):
-    """Spectrogram in dB up to 8 kHz on matplotlib axes; returns the image."""
+def show_columns(axis, columns: Columns, loudest: float):
+    """Spectrogram in dB below the loudest, up to 8 kHz, on matplotlib axes; returns the image."""
     levels = columns.levels
+    # What is left at the end is shorter than a window.
+    drawn = min(len(levels) * columns.step, columns.seconds)
+    axis.set_xlim(0.0, columns.seconds)
     return axis.imshow(
-        levels.T - levels.max(),
+        levels.T - loudest,
         origin="lower",
         aspect="auto",
-        extent=(0.0, columns.seconds, 0.0, _TOP_HZ / 1000.0),
+        extent=(0.0, drawn, 0.0, _TOP_HZ / 1000.0),
         vmin=-_RANGE_DB,
         vmax=0.0,
         cmap="magma",

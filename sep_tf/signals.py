@@ -7,7 +7,9 @@ import numpy as np
 from sep_tf.errors import AudioError
 
 # More channels than any recording has: the axes are the wrong way round.
-_MAX_CHANNELS = 256
+MAX_CHANNELS = 256
+# Louder than any recording, 120 dB over full scale: bytes that are no audio, read as floats.
+MAX_SAMPLE = 1e6
 
 Progress = Callable[[float, float], None]
 
@@ -16,7 +18,8 @@ def checked(audio: np.ndarray) -> np.ndarray:
     """float [samples] or [samples, channels] -> float32 of the same shape.
 
     Raises:
-      AudioError: no samples, other dimensions, no floats, NaN or infinite samples.
+      AudioError: no samples, other dimensions, no floats, samples that are NaN, infinite or beyond
+        MAX_SAMPLE.
     """
     audio = np.asarray(audio)
     if audio.ndim not in (1, 2) or audio.dtype.kind != "f":
@@ -26,12 +29,14 @@ def checked(audio: np.ndarray) -> np.ndarray:
         )
     if audio.size == 0:
         raise AudioError("audio has no samples")
-    if audio.ndim == 2 and audio.shape[1] > _MAX_CHANNELS:
+    if audio.ndim == 2 and audio.shape[1] > MAX_CHANNELS:
         raise AudioError(f"audio must be [samples, channels], not {list(audio.shape)}")
     with np.errstate(over="ignore"):
         audio = audio.astype(np.float32)
     if not np.isfinite(audio).all():
         raise AudioError("audio has NaN or infinite samples")
+    if np.abs(audio).max() > MAX_SAMPLE:
+        raise AudioError(f"audio has samples beyond {MAX_SAMPLE:g}, 1 being full scale")
     return audio
 
 

@@ -118,10 +118,12 @@ def make_bad(kind):
             data = file.read()
         with open(kind, "wb") as file:
             file.write(data[: len(data) // 2])
-    elif kind in ("nan.wav", "inf.wav"):
+    elif kind in ("nan.wav", "inf.wav", "huge.wav"):
         audio = np.zeros(RATE)
-        audio[-1] = np.nan if kind == "nan.wav" else np.inf
+        audio[-1] = {"nan.wav": np.nan, "inf.wav": np.inf, "huge.wav": 1e37}[kind]
         soundfile.write(kind, audio, RATE, subtype="FLOAT")
+    elif kind == "channels.wav":
+        soundfile.write(kind, np.zeros((100, 300)), RATE)
     elif kind == "zero_length.wav":
         soundfile.write(kind, np.zeros(0), RATE)
     elif kind == "folder_without_audio":

@@ -364,3 +364,14 @@ def test_processors_of_a_container(tmp_path, monkeypatch, limits, own, expected)
     assert processors.usable() == expected
     (tmp_path / "own").unlink()
     assert processors.usable() == 8
+
+
+@pytest.mark.parametrize("closed", [">&-", "2>&-", ">&- 2>&-", "<&- >&- 2>&-"])
+def test_a_process_without_standard_streams(tmp_path, closed):
+    """As daemons and some job runners start one."""
+    out = tmp_path / "v.wav"
+    argv = [sys.executable, "-m", "sep_tf.resynth", "examples/sakura/mix.flac"]
+    argv += ["--duration=0.3", f"--output={out}"]
+    command = f"{shlex.join(argv)} {closed}"
+    assert subprocess.run(command, shell=True, cwd=ROOT, capture_output=True).returncode == 0
+    assert out.stat().st_size > 1000

@@ -33,6 +33,8 @@ BAD_FILES = {
     "truncated.mp3": "truncated",
     "nan.wav": "NaN or infinite",
     "inf.wav": "NaN or infinite",
+    "huge.wav": "is 1e+37, 1 being full scale",
+    "channels.wav": "300 channels cannot be right",
     "zero_length.wav": "holds no samples",
     "folder_without_audio": "holds no audio",
 }
@@ -101,6 +103,9 @@ def test_bad_input(capfd, verb, kind):
         (["song.wav", "--output=missing/out.wav"], "its folder does not exist"),
         (["song.wav", "--output=song.wav/out.wav"], "not a directory"),
         (["song.wav", "--output=missing/deep/"], "its parent does not exist"),
+        (["song.wav", "other.wav", "--output="], "--output= names nothing"),
+        (["song.wav", "other.wav", "--plot="], "--plot= names nothing"),
+        (["song.wav", "--name=hard.wav/{stem}.wav"], "hard.wav: the folder cannot be made"),
         (["song.wav", "--output=out.xyz"], "unknown output format '.xyz'"),
         (["song.wav", "--output=out"], "unknown output format ''"),
         (["song.wav", "--output=song.wav"], "the output would overwrite song.wav"),

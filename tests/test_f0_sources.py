@@ -1,5 +1,7 @@
 """f0 from CSV files: what trackers write, what goes wrong, and the voice that is sung on it."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -121,7 +123,10 @@ def test_transposition_moves_f0_alone():
     np.testing.assert_allclose(up.f0, 2 * features.f0, rtol=1e-6)
     np.testing.assert_array_equal(up.stacked, features.stacked)
     assert editing.transpose(features, 24.0).f0.max() <= 1100.0
-    assert editing.transpose(features, 0.0) is features
+    # Not transposed it ends there, too: what is written is what is sung.
+    high = dataclasses.replace(features, f0=np.full_like(features.f0, 1250.0))
+    assert (editing.transpose(high, 0.0).f0 == 1100.0).all()
+    np.testing.assert_array_equal(editing.transpose(features, 0.0).f0, features.f0)
 
 
 @pytest.mark.parametrize("ratio", [0.8, 1.25])

@@ -83,6 +83,21 @@ def test_columns_show_when_and_where(rate):
     )
 
 
+def test_a_silent_voice_is_dark_and_ends_where_it_ends():
+    """Not the brightest there is, as it would be measured by its own loudest."""
+    pytest.importorskip("matplotlib", reason="matplotlib is not installed (extra [plot])")
+    mixture, voice = plot.Columns(1.0), plot.Columns(1.0)
+    mixture.add(harness.sung(1.0, 220.0), harness.RATE)
+    voice.add(np.zeros(harness.RATE, np.float32), harness.RATE)
+    figure = plot.extraction(mixture, voice, None, "song")
+    for axis, brightest in zip(figure.axes[:2], (0.0, -104.0), strict=True):
+        (image,) = axis.images
+        assert float(image.get_array().max()) == pytest.approx(brightest, abs=5.0)
+        assert axis.get_xlim() == (0.0, 1.0)
+        assert image.get_extent()[1] == pytest.approx(len(mixture.levels) * mixture.step)
+    assert plot.show_spectrogram(figure.axes[1], np.zeros(32_000)).get_array().max() < -79.9
+
+
 def test_all_beside_the_voice(fake, tmp_path):  # noqa: F811
     pytest.importorskip("matplotlib", reason="matplotlib is not installed (extra [plot])")
     pytest.importorskip("pretty_midi", reason="pretty_midi is not installed (extra [midi])")

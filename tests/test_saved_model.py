@@ -203,16 +203,17 @@ def test_other_systems(system, tmp_path, sound):
 @pytest.mark.slow
 def test_versions(sin, tmp_path, run, capsys):
     """Each export is one version more; the highest is run; a number that is taken is refused."""
-    argv = [f"--model_dir={run.model_dir}", f"--output={tmp_path / 'm'}", "--preset=tiny"]
+    folder = tmp_path / "models" / "m"  # with that above it
+    argv = [f"--model_dir={run.model_dir}", f"--output={folder}", "--preset=tiny"]
     argv += ["--format=saved_model", "--noverify"]
     for version in (1, 2):
         assert program.run(argv) == 0
-        assert f"wrote {tmp_path / 'm' / str(version)}" in capsys.readouterr().out
-    assert sorted(p.name for p in (tmp_path / "m").iterdir()) == ["1", "2"]
-    assert runtimes.find(str(tmp_path / "m"), "auto") == ("saved_model", tmp_path / "m" / "2")
+        assert f"wrote {folder / str(version)}" in capsys.readouterr().out
+    assert sorted(p.name for p in folder.iterdir()) == ["1", "2"]
+    assert runtimes.find(str(folder), "auto") == ("saved_model", folder / "2")
     line = harness.one_line_error(program.run, [*argv, "--model_version=2"], capsys)
     assert "m/2 exists; choose another --model_version" in line
-    assert sorted(p.name for p in (tmp_path / "m").iterdir()) == ["1", "2"]
+    assert sorted(p.name for p in folder.iterdir()) == ["1", "2"]
 
 
 def test_folders_that_are_no_model(tmp_path, sin):

@@ -10,6 +10,19 @@ from sep_tf.runtimes import serving_rest
 from sep_tf.runtimes.serving import RequestError
 
 
+def test_any_name_of_a_model_is_asked_for(monkeypatch):
+    asked = []
+    monkeypatch.setattr(
+        serving_rest.RestTransport, "_ask", lambda self, path, *_: asked.append(path) or {}
+    )
+    transport = serving_rest.RestTransport("http://127.0.0.1:1")
+    with pytest.raises(RequestError, match="no version"):
+        transport.status("mon modèle/1", 5.0)
+    transport.predict("mon modèle/1", "info", {}, 5.0)
+    path = "/v1/models/mon%20mod%C3%A8le%2F1"
+    assert asked == [path, f"{path}:predict"]
+
+
 @pytest.fixture
 def broken():
     """Address of a server that begins to say 503 and resets the connection."""

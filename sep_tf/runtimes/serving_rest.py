@@ -6,6 +6,7 @@ import json
 import urllib.error
 import urllib.request
 from typing import Any
+from urllib.parse import quote
 
 import numpy as np
 
@@ -21,7 +22,9 @@ class RestTransport:
         self._address = address.rstrip("/")
 
     def status(self, model: str, deadline: float) -> None:
-        versions = self._ask(f"/v1/models/{model}", None, deadline).get("model_version_status", [])
+        versions = self._ask(f"/v1/models/{quote(model, safe='')}", None, deadline).get(
+            "model_version_status", []
+        )
         states = [version.get("state") for version in versions]
         if "AVAILABLE" not in states:
             loading = any(state in ("START", "LOADING") for state in states)
@@ -34,7 +37,9 @@ class RestTransport:
             "signature_name": signature,
             "inputs": {name: value.tolist() for name, value in inputs.items()},
         }
-        out = self._ask(f"/v1/models/{model}:predict", body, deadline).get("outputs")
+        out = self._ask(f"/v1/models/{quote(model, safe='')}:predict", body, deadline).get(
+            "outputs"
+        )
         # A signature with one output gives it without its name.
         named = out if isinstance(out, dict) else {_ONLY.get(signature, signature): out}
         try:
