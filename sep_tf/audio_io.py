@@ -25,6 +25,7 @@ from sep_tf.audio_write import (
     clip_note,
 )
 from sep_tf.errors import AudioError, SepTfError
+from sep_tf.overwriting import StrPath
 
 __all__ = [
     "CLIP_MODES",
@@ -41,8 +42,6 @@ __all__ = [
     "resampled",
     "resampled_length",
 ]
-
-StrPath = str | os.PathLike[str]
 
 BLOCK_FRAMES = 131_072
 # Wider than the 8 to 192 kHz in use; a header beyond it is damaged.

@@ -11,8 +11,7 @@ import soundfile
 
 from sep_tf import audio_headers, overwriting
 from sep_tf.errors import SepTfError
-
-StrPath = str | os.PathLike[str]
+from sep_tf.overwriting import StrPath
 
 CLIP_MODES = ("rescale", "clamp", "none")
 

@@ -15,6 +15,7 @@ from absl import flags
 
 from sep_tf import audio_io, cli, overwriting
 from sep_tf.errors import ModelError, SepTfError
+from sep_tf.signals import Progress
 
 # Looked for in folders. Songs that need converting first are reported; videos are passed over.
 AUDIO_EXTENSIONS = (
@@ -51,7 +52,6 @@ class Outcome(Protocol):
     peak: float
 
 
-Progress = Callable[[float, float], None]
 # Raises SepTfError where a job cannot succeed.
 Check = Callable[[Job, audio_io.AudioInfo], None]
 

@@ -13,14 +13,13 @@ import numpy as np
 
 from sep_tf import audio_io, audio_write, notes, overwriting, plot
 from sep_tf.config import AudioConfig
+from sep_tf.overwriting import StrPath
 from sep_tf.world import VocoderFeatures
 
 AUDIO = AudioConfig()
 # Values a frame in the spool: envelope, aperiodicity, f0, voiced.
 _ROW = AUDIO.feature_size + 2
 _SPOOL_FRAMES = 16_384
-
-StrPath = str | os.PathLike[str]
 
 
 @dataclasses.dataclass(frozen=True)

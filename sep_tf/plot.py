@@ -1,11 +1,10 @@
 """Pictures of an extraction (needs matplotlib). The songs may be long: only columns are kept."""
 
-import os
-
 import numpy as np
 
 from sep_tf import audio_io
 from sep_tf.config import AudioConfig
+from sep_tf.overwriting import StrPath
 from sep_tf.spectrogram import framed_magnitude
 
 AUDIO = AudioConfig()
@@ -15,8 +14,6 @@ _SILENT_DB = -60.0
 # About as many columns as a picture has pixels; a window of 64 ms in the middle of each.
 _COLUMNS = 1200
 _WINDOW_SECONDS = 0.064
-
-StrPath = str | os.PathLike[str]
 
 
 class Columns:
@@ -123,6 +120,7 @@ def show_columns(axis, columns: Columns, loudest: float):
     # What is left at the end is shorter than a window.
     drawn = min(len(levels) * columns.step, columns.seconds)
     axis.set_xlim(0.0, columns.seconds)
+    axis.set_facecolor("black")
     return axis.imshow(
         levels.T - loudest,
         origin="lower",
