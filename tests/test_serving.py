@@ -1,6 +1,5 @@
 """The client of model servers, against one that speaks their protocol and can be made to fail."""
 
-import pathlib
 import random
 import threading
 import time
@@ -15,7 +14,7 @@ import soundfile
 from export import module, saved_model
 from export.serving import load as load_generator
 from export.serving import service as servers
-from sep_tf import audio_io, extract, models, runtimes
+from sep_tf import extract, models, runtimes
 from sep_tf.config import PRESETS, ExtractConfig
 from sep_tf.errors import ModelError, SepTfError
 from sep_tf.runtimes import chunks, serving
@@ -161,6 +160,22 @@ def test_a_server_that_went_away_fails_one_song_of_many(server):
     with pytest.raises(SepTfError, match="given up after 0.3 s") as caught:
         runtime.run_audio(np.zeros(3 * chunks.MARGIN, np.float32))
     assert not isinstance(caught.value, ModelError)
+
+
+def test_ctrl_c_waits_for_no_server_that_is_gone(server):
+    runtime = serving.ServingRuntime(f"127.0.0.1:{server.port}", "sin-tiny", QUICK)
+    runtime.patience = serving.Patience(1.0, 60.0, 0.5, 0.5)
+    make_faulty(server, 1.0, [grpc.StatusCode.UNAVAILABLE])
+
+    def cut():
+        for number in range(3):
+            yield number, np.zeros(3 * chunks.MARGIN, np.float32)
+        raise KeyboardInterrupt
+
+    began = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        list(chunks.run_all(runtime, cut()))
+    assert time.monotonic() - began < 5
 
 
 def test_errors_of_the_request_are_not_sent_again(server):
@@ -369,32 +384,3 @@ def test_two_hundred_songs_with_a_fault_in_a_hundred_requests_lose_none(server):
     runtime = serving.ServingRuntime(f"127.0.0.1:{server.port}", "sin-tiny", QUICK)
     taken, failures, _ = load_generator.send(runtime, 8000, 4)
     assert len(taken) == 8000 and failures == [] and runtime.retries == len(faults) > 40
-
-
-@pytest.mark.slow
-def test_ten_minutes_with_four_requests_in_flight(tmp_path):
-    """The bundled model over gRPC, each piece of the song at another level."""
-    model, info = module.from_weights("sin-lite")
-    (tmp_path / "sin-lite").mkdir()
-    saved_model.write(model, info, tmp_path / "sin-lite" / "1")
-    demo = pathlib.Path(__file__).parent.parent / "examples" / "sakura" / "mix.flac"
-    piece = audio_io.read(demo, harness.RATE)[0]
-    levels = np.random.default_rng(0).uniform(0.2, 1.0, 25).astype(np.float32)
-    song = np.concatenate([level * piece for level in levels])[: 600 * harness.RATE]
-    with servers.Server(tmp_path) as server:
-        predict, under_way, most = server.prediction.answer, [], []
-
-        def counted(request, context):
-            under_way.append(1)
-            most.append(len(under_way))
-            try:
-                return predict(request, context)
-            finally:
-                under_way.pop()
-
-        server.prediction.answer = counted
-        remote = Separator("sin-lite", "serving", server=f"127.0.0.1:{server.port}")
-        found = remote.analyse(song, harness.RATE)
-    assert max(most) == 4
-    # The server transforms by TensorFlow, Keras gets NumPy's spectra.
-    same(found, Separator("sin-lite", "keras").analyse(song, harness.RATE))

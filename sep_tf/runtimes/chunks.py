@@ -76,5 +76,12 @@ def run_all(
                 yield chunk, audio, future.result()
         for chunk, audio, future in waiting:
             yield chunk, audio, future.result()
+    except (Exception, GeneratorExit):
+        raise
+    except BaseException:
+        # Ctrl-C, SIGTERM: requests to a server that is gone would go on for a minute.
+        if hasattr(runtime, "stop"):
+            runtime.stop()
+        raise
     finally:
         pool.shutdown(wait=True, cancel_futures=True)

@@ -78,6 +78,7 @@ class ServingRuntime:
         self.server, self.model, self.patience = server, model, patience or Patience()
         self.retries = 0
         self._lock = threading.Lock()
+        self._stopped = threading.Event()
         self._transport = connect(server)
         self._seen = self._known = False
         self._attempt(lambda deadline: self._transport.status(model, deadline))
@@ -94,6 +95,10 @@ class ServingRuntime:
         wide = self.model_info.context + -(-chunks.MARGIN // (chunks.HOP * unit)) * unit
         self.info = dataclasses.replace(self.model_info, context=wide)
         self._known = True
+
+    def stop(self) -> None:
+        """Nothing is sent again from here on: the process is to end."""
+        self._stopped.set()
 
     @property
     def _where(self) -> str:
@@ -167,7 +172,8 @@ class ServingRuntime:
             with self._lock:
                 self.retries += 1
             # At random: clients that failed together would come back together.
-            time.sleep(pause * random.uniform(0.5, 1.0))
+            if self._stopped.wait(pause * random.uniform(0.5, 1.0)):
+                raise SepTfError(f"{self._where}: stopped")
             pause = min(2 * pause, patience.longest)
 
 
