@@ -164,7 +164,8 @@ class Separator:
           VocoderFeatures every 5 ms of the signal at 32 kHz.
 
         Raises:
-          AudioError: no samples, more than two dimensions, NaN or infinite samples.
+          AudioError: no samples, more than two dimensions, samples that are NaN, infinite or beyond
+            1e6.
           ModelError: a system that masks has no such features.
         """
         mono, rate = to_mono(audio), check_rate(sample_rate)

@@ -10,6 +10,7 @@ def open_closed() -> None:
         if getattr(sys, name) is not None:
             continue
         null = os.open(os.devnull, os.O_WRONLY)
+        os.set_inheritable(null, True)  # workers have streams, too
         try:
             os.fstat(descriptor)  # somebody's file may have its number by now
         except OSError:

@@ -375,3 +375,13 @@ def test_a_process_without_standard_streams(tmp_path, closed):
     command = f"{shlex.join(argv)} {closed}"
     assert subprocess.run(command, shell=True, cwd=ROOT, capture_output=True).returncode == 0
     assert out.stat().st_size > 1000
+
+
+def test_children_of_a_process_without_standard_streams_have_some():
+    code = (
+        "from sep_tf import streams; streams.open_closed(); import subprocess, sys;"
+        "child = [sys.executable, '-c', 'import sys; sys.exit(sys.stderr is None)'];"
+        "sys.exit(subprocess.run(child).returncode)"
+    )
+    command = f"{shlex.join([sys.executable, '-c', code])} >&- 2>&-"
+    assert subprocess.run(command, shell=True, cwd=ROOT).returncode == 0

@@ -123,19 +123,20 @@ def test_clips_never_stand_beside_scores_of_others(songs, tmp_path, no_plots):
     voice, clip = tmp_path / "tool" / "one.wav", tmp_path / "out" / "audio" / "tool" / "one.flac"
     voice.parent.mkdir()
     soundfile.write(voice, sung(220.0), RATE, "FLOAT")
-    mixture = tmp_path / "out" / "audio" / "mixture" / "one.flac"
+    clips = (tmp_path / "out" / "audio" / name for name in ("mixture", "reference"))
+    mixture, reference = (folder / "one.flac" for folder in clips)
     argv = [songs / "test.csv", "--systems=mixture", "--baseline=mixture", "--limit=1"]
     argv += [f"--estimates_dir={voice.parent}", f"--output_dir={tmp_path / 'out'}"]
     assert run(*argv) == 0
     first, _ = soundfile.read(clip)
     soundfile.write(voice, 0.25 * sung(220.0), RATE, "FLOAT")
     assert run(*argv, "--noaudio") == 0
-    assert not clip.exists() and mixture.exists()
+    assert not clip.exists() and mixture.exists() and reference.exists()
     assert run(*argv) == 0
     np.testing.assert_allclose(soundfile.read(clip)[0], 0.25 * first, atol=1e-4)
     os.utime(songs / "noise.wav")
     assert run(*argv, "--noaudio") == 0
-    assert not mixture.exists()
+    assert not mixture.exists() and not reference.exists()
 
 
 def test_the_paper_listeners_reference(evaluated, songs, tmp_path, capsys, no_plots):

@@ -159,7 +159,9 @@ def test_the_head_of_no_page_leaves_the_connection_whole(served):
 
 
 def test_answers_survive_a_killed_server_behind_another(folder):
-    with listening.serving(folder, more=("--public_name=https://Listen.Example:8443/",)) as (
+    with listening.serving(
+        folder, more=("--public_name=https://Listen.Example:8443/", "--public_name=2001:DB8::5")
+    ) as (
         url,
         process,
     ):

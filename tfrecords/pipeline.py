@@ -1,6 +1,6 @@
 """The Beam pipeline of `sep-tf build`: one chain of plain elements, ending in one node.
 
-    songs ─► analyse, one file a song ─► by shard ─► join in order ─► together ─► result.json
+    songs ─► analyse, one file a song ─► by shard ─► join ─► together ─► result.json
 
 Every step is a function of its element and of the plan: no state, no clock, no place enters a
 record, so that any engine and any number of workers write the same bytes. A song that fails goes

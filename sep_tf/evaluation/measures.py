@@ -21,8 +21,8 @@ _ESTOI_SECONDS = 0.5
 # What pystoi gives, beside a warning, where too little is left once silence is taken out.
 _TOO_SHORT = 1e-5
 _BLOCK_FRAMES = 4096
-# Mean power of frames of which nothing can be heard.
-_NOTHING = 1e-20
+# Digital silence has -200.
+_NOTHING_DB = -190.0
 # Guards the logarithm of digital silence.
 _POWER_GUARD = 1e-16
 
@@ -123,11 +123,10 @@ def silence_level(reference_db: np.ndarray, estimate_db: np.ndarray, voiced: np.
     silent = reference_db < AUDIO.gate_db
     if not silent.any() or not voiced.any():
         return math.nan
-    power = 10.0 ** (estimate_db / 10.0)
-    sung = power[voiced].mean()
-    if sung <= _NOTHING:
+    if (estimate_db[voiced] < _NOTHING_DB).all():
         return math.nan
-    return max(10.0 * math.log10(max(power[silent].mean(), _NOTHING) / sung), -100.0)
+    power = 10.0 ** (estimate_db / 10.0)
+    return max(10.0 * math.log10(power[silent].mean() / power[voiced].mean()), -100.0)
 
 
 def backing_correlation(

@@ -219,10 +219,10 @@ class _Judge:
         self.truth = self.raw if is_raw else self.world
         self.reference_audio = song.voice if is_raw else song.resynthesis
         self.content = self.code(self.reference_audio) if self.options.content else None
-        # Other tools may be at work on the mixture: it goes with its song alone (see _analysis).
+        # Without audio they go with their song alone: see _analysis.
         if evaluation.keep_audio:
             self._save("mixture", song.mixture)
-        self._save("reference", self.reference_audio)
+            self._save("reference", self.reference_audio)
 
     def _analysis(self, kind: str, analyse: Callable[[], Analysis]) -> Analysis:
         """An analysis of the reference, kept in the output folder for later runs."""
@@ -235,7 +235,8 @@ class _Judge:
         except _DAMAGED:
             pass  # made anew: nothing is lost
         analysis = analyse()
-        self.evaluation.audio_path(self.song.item, "mixture").unlink(missing_ok=True)
+        for name in ("mixture", "reference"):
+            self.evaluation.audio_path(self.song.item, name).unlink(missing_ok=True)
         path.parent.mkdir(parents=True, exist_ok=True)
         with overwriting.replacing(path) as partial, open(partial, "wb") as file:
             np.savez(file, key=key, **{name: getattr(analysis, name) for name in _CACHED})

@@ -4,6 +4,7 @@ Meant for loopback, or behind a web server that adds encryption. It reads nothin
 the site, named when it starts.
 """
 
+import contextlib
 import http.server
 import ipaddress
 import json
@@ -102,6 +103,8 @@ class Server(http.server.ThreadingHTTPServer):
 
 def host_name(address: str) -> str | None:
     """listen.example.org of https://Listen.example.org:8443/; raises ValueError."""
+    with contextlib.suppress(ValueError):
+        return str(ipaddress.ip_address(address))
     return urlsplit(address if "//" in address else f"//{address}").hostname
 
 

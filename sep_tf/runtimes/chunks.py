@@ -1,6 +1,7 @@
 """Chunks of audio through a runtime."""
 
 import collections
+import threading
 from collections.abc import Iterable, Iterator
 from concurrent import futures
 from typing import Any
@@ -56,7 +57,8 @@ def run_all(
 ) -> Iterator[tuple[framing.Chunk, np.ndarray, dict[str, np.ndarray]]]:
     """Runs chunks as `framing.stream_chunks` cuts them.
 
-    A runtime with an attribute `in_flight` has so many at once; another, one after the other.
+    A runtime with an attribute `in_flight`, a server's, has so many at once, and is given `stop`,
+    an event that is set when nobody waits for them any more; another, one after the other.
 
     Yields:
       Chunk, its audio and its outputs, in order.
@@ -67,21 +69,16 @@ def run_all(
             yield chunk, audio, run(runtime, audio, **others)
         return
     waiting: collections.deque = collections.deque()
-    pool = futures.ThreadPoolExecutor(count)
+    pool, stop = futures.ThreadPoolExecutor(count), threading.Event()
     try:
         for chunk, audio in cut:
-            waiting.append((chunk, audio, pool.submit(run, runtime, audio, **others)))
+            waiting.append((chunk, audio, pool.submit(run, runtime, audio, stop=stop, **others)))
             if len(waiting) > count:
                 chunk, audio, future = waiting.popleft()
                 yield chunk, audio, future.result()
         for chunk, audio, future in waiting:
             yield chunk, audio, future.result()
-    except (Exception, GeneratorExit):
-        raise
-    except BaseException:
-        # Ctrl-C, SIGTERM: requests to a server that is gone would go on for a minute.
-        if hasattr(runtime, "stop"):
-            runtime.stop()
-        raise
     finally:
+        # Whoever leaves early waits for no server that is gone.
+        stop.set()
         pool.shutdown(wait=True, cancel_futures=True)

@@ -78,7 +78,6 @@ class ServingRuntime:
         self.server, self.model, self.patience = server, model, patience or Patience()
         self.retries = 0
         self._lock = threading.Lock()
-        self._stopped = threading.Event()
         self._transport = connect(server)
         self._seen = self._known = False
         self._attempt(lambda deadline: self._transport.status(model, deadline))
@@ -96,21 +95,24 @@ class ServingRuntime:
         self.info = dataclasses.replace(self.model_info, context=wide)
         self._known = True
 
-    def stop(self) -> None:
-        """Nothing is sent again from here on: the process is to end."""
-        self._stopped.set()
-
     @property
     def _where(self) -> str:
         return f"model {self.model} on {self.server}"
 
-    def run_audio(self, audio: np.ndarray, **others: Any) -> dict[str, np.ndarray]:
-        """Outputs of every frame of a chunk cut with margins; the server makes spectrograms."""
+    def run_audio(
+        self, audio: np.ndarray, stop: threading.Event | None = None, **others: Any
+    ) -> dict[str, np.ndarray]:
+        """Outputs of every frame of a chunk cut with margins; the server makes spectrograms.
+
+        Once `stop` is set, what fails is not sent again.
+        """
         sound = np.asarray(audio[chunks.MARGIN : len(audio) - chunks.MARGIN], np.float32)
         ports = self.info.signature.inputs
         inputs = {name: np.asarray([v], ports[name].dtype) for name, v in others.items()}
         frames = 1 + len(sound) // chunks.HOP
-        return self._checked("serving_default", {"audio": sound[np.newaxis], **inputs}, frames)
+        return self._checked(
+            "serving_default", {"audio": sound[np.newaxis], **inputs}, frames, stop
+        )
 
     def __call__(self, inputs: dict[str, Any]) -> dict[str, np.ndarray]:
         """As every runtime; spectrograms of more than two seconds are too long for a message."""
@@ -119,7 +121,11 @@ class ServingRuntime:
         return self._checked(self.info.signature.name, batch, frames)
 
     def _checked(
-        self, signature: str, inputs: dict[str, np.ndarray], frames: int
+        self,
+        signature: str,
+        inputs: dict[str, np.ndarray],
+        frames: int,
+        stop: threading.Event | None = None,
     ) -> dict[str, np.ndarray]:
         """Outputs of a batch of one, without the batch; raises ModelError when they are odd."""
         size = sum(value.nbytes for value in inputs.values())
@@ -128,7 +134,7 @@ class ServingRuntime:
         for name, value in inputs.items():
             if not np.isfinite(value).all():
                 raise ModelError(f"{name} has NaN or infinite values")
-        found = self._predict(signature, inputs)
+        found = self._predict(signature, inputs, stop)
         out = {}
         for name, port in self.info.signature.outputs.items():
             wanted = (1, *port.shape(frames))
@@ -140,19 +146,22 @@ class ServingRuntime:
             out[name] = found[name][0].astype(np.float32)
         return out
 
-    def _predict(self, signature: str, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    def _predict(
+        self, signature: str, inputs: dict[str, np.ndarray], stop: threading.Event | None = None
+    ) -> dict[str, np.ndarray]:
         return self._attempt(
-            lambda deadline: self._transport.predict(self.model, signature, inputs, deadline)
+            lambda deadline: self._transport.predict(self.model, signature, inputs, deadline), stop
         )
 
-    def _attempt(self, request: Any) -> Any:
-        """Sends a request until it succeeds, or fails for good.
+    def _attempt(self, request: Any, stop: threading.Event | None = None) -> Any:
+        """Sends a request until it succeeds, or fails for good, or `stop` is set.
 
         Raises:
           ModelError: the request or the model is wrong, or the server was never there.
           SepTfError: a server that has worked did not answer in time.
         """
         patience, pause = self.patience, self.patience.first
+        stop = stop or threading.Event()
         until = time.monotonic() + patience.total
         while True:
             try:
@@ -172,7 +181,7 @@ class ServingRuntime:
             with self._lock:
                 self.retries += 1
             # At random: clients that failed together would come back together.
-            if self._stopped.wait(pause * random.uniform(0.5, 1.0)):
+            if stop.wait(pause * random.uniform(0.5, 1.0)):
                 raise SepTfError(f"{self._where}: stopped")
             pause = min(2 * pause, patience.longest)
 

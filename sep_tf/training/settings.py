@@ -57,10 +57,10 @@ class Settings:
                 f"({other_singers(other.singers or (), self.singers or ())}); choose another "
                 "--model_dir"
             )
-        if other.init_from not in (None, self.init_from):
+        if self.init_from and other.init_from not in (None, self.init_from):
             raise ModelError(
-                f"{path} began with other weights (--init_from); go on with those, or choose "
-                "another --model_dir"
+                f"{path} began with other weights; go on without --init_from, or choose another "
+                "--model_dir"
             )
 
 
