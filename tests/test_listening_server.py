@@ -159,12 +159,8 @@ def test_the_head_of_no_page_leaves_the_connection_whole(served):
 
 
 def test_answers_survive_a_killed_server_behind_another(folder):
-    with listening.serving(
-        folder, more=("--public_name=https://Listen.Example:8443/", "--public_name=2001:DB8::5")
-    ) as (
-        url,
-        process,
-    ):
+    names = ("--public_name=https://Listen.Example:8443/", "--public_name=2001:DB8::5")
+    with listening.serving(folder, more=names) as (url, process):
         host = re.search(r"http://([\d.]+):(\d+)/", url)
 
         class At:
@@ -172,6 +168,7 @@ def test_answers_survive_a_killed_server_behind_another(folder):
 
         told = {"Host": "listen.example", "Origin": "https://listen.example"}
         assert ask(At, "GET", "/", Host="listen.example")[0] == 200
+        assert ask(At, "GET", "/", Host="[2001:db8::5]:8443")[0] == 200
         assert post(At, "/api/participants", {}, **told)[0] == 200
         assert ask(At, "GET", "/", Host="other.example")[0] == 421
         _, reply = post(At, "/api/participants", {})
