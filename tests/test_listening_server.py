@@ -159,7 +159,7 @@ def test_the_head_of_no_page_leaves_the_connection_whole(served):
 
 
 def test_answers_survive_a_killed_server_behind_another(folder):
-    names = ("--public_name=https://Listen.Example:8443/", "--public_name=2001:DB8::5")
+    names = ("--public_name=https://Listen.Example:8443/", "--public_name=https://[2001:0DB8::5]/")
     with listening.serving(folder, more=names) as (url, process):
         host = re.search(r"http://([\d.]+):(\d+)/", url)
 

@@ -199,7 +199,7 @@ def test_other_weights_to_start_from_on_resume(run, tmp_path):
     for same in (given, None):
         harness.make_trainer("autovc", tmp_path, harness.one_batch, init_from=same, **values)
     other = stages.weights_path(tmp_path, "autovc")
-    with pytest.raises(ModelError, match=r"config.json began with other weights; go on without"):
+    with pytest.raises(ModelError, match=r"config.json began with other weights: give those"):
         harness.make_trainer("autovc", tmp_path, harness.one_batch, init_from=other, **values)
     rewrite(tmp_path / "autovc", lambda values: values.pop("init_from"))
     harness.make_trainer("autovc", tmp_path, harness.one_batch, init_from=other, **values)

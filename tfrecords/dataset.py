@@ -1,6 +1,6 @@
 """tf.data pipeline: records -> random phrases -> mixtures -> batches with spectrograms.
 
-Example n of an epoch is a pure function of (seed, epoch, n): shards and records are shuffled with
+Example n of a run is a pure function of (seed, n): shards and records are shuffled with
 seeds of their own and all augmentation is stateless, so a run resumed at a batch goes on exactly.
 Records travel as they are stored, in blocks: whole blocks before the first batch wanted, and all
 but a worker's share of each, are passed over without being decoded.

@@ -116,6 +116,9 @@ class Evaluation:
             path = self.folder / "scores" / item.file_name / f"{system.name}.json"
             key = self._key(item, system)
             found = _read(path, key)
+            if found is None and path.is_file() and not self.keep_audio:
+                # Scored with another --reference, perhaps: its clip would be another's.
+                self.audio_path(item, "reference").unlink(missing_ok=True)
             if found is None or not self._has_audio(item, system.name):
                 found = judge().score(system)
                 _write(path, key, found)

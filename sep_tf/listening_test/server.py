@@ -105,7 +105,10 @@ def host_name(address: str) -> str | None:
     """listen.example.org of https://Listen.example.org:8443/; raises ValueError."""
     with contextlib.suppress(ValueError):
         return str(ipaddress.ip_address(address))
-    return urlsplit(address if "//" in address else f"//{address}").hostname
+    name = urlsplit(address if "//" in address else f"//{address}").hostname
+    with contextlib.suppress(ValueError):
+        return str(ipaddress.ip_address(name or ""))
+    return name
 
 
 class Handler(http.server.BaseHTTPRequestHandler):

@@ -79,6 +79,6 @@ def run_all(
         for chunk, audio, future in waiting:
             yield chunk, audio, future.result()
     finally:
-        # Whoever leaves early waits for no server that is gone.
+        # Who leaves early waits for requests under way, not for those to be sent again.
         stop.set()
         pool.shutdown(wait=True, cancel_futures=True)

@@ -59,7 +59,7 @@ class Settings:
             )
         if self.init_from and other.init_from not in (None, self.init_from):
             raise ModelError(
-                f"{path} began with other weights; go on without --init_from, or choose another "
+                f"{path} began with other weights: give those to --init_from, or choose another "
                 "--model_dir"
             )
 
