@@ -97,12 +97,12 @@ def prepare(folder: Path, wanted: list[Row]) -> None:
         "saved": [bundled, "--format=saved_model", f"--output={folder / 'saved'}"],
         "paper": [f"--weights={paper}", "--format=saved_model", f"--output={folder / 'paper'}"],
     }  # fmt: skip
+    changed = WEIGHTS.stat().st_mtime
     for name, argv in recipes.items():
         made = folder / name
         # An export that was interrupted leaves a folder without a version.
         there = made if made.suffix else runtimes.version_folder(made)
-        fresh = there is not None and there.exists()
-        fresh = fresh and there.stat().st_mtime > WEIGHTS.stat().st_mtime
+        fresh = there is not None and there.exists() and there.stat().st_mtime > changed
         if fresh or made not in [row.model for row in wanted]:
             continue
         PROGRAM.note(f"exports {name}")

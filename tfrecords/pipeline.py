@@ -142,7 +142,7 @@ def join(keyed: tuple[str, Iterable[dict[str, Any]]], plan: Plan) -> tuple[str, 
     would hear one singer after the other.
     """
     shard, found = keyed
-    done = sorted(found, key=lambda song: song["index"])
+    done = list(found)
     good = [song for song in done if song["error"] is None]
     good.sort(key=lambda song: hashlib.sha256(f"{song['index']}".encode()).digest())
     # Weights may leave none.

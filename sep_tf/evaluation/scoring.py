@@ -222,7 +222,7 @@ class _Judge:
         self.truth = self.raw if is_raw else self.world
         self.reference_audio = song.voice if is_raw else song.resynthesis
         self.content = self.code(self.reference_audio) if self.options.content else None
-        # Without audio they go with their song alone: see _analysis.
+        # Without audio they stay, unless they are stale: see score_song and _analysis.
         if evaluation.keep_audio:
             self._save("mixture", song.mixture)
             self._save("reference", self.reference_audio)

@@ -22,9 +22,7 @@ class RestTransport:
         self._address = address.rstrip("/")
 
     def status(self, model: str, deadline: float) -> None:
-        versions = self._ask(f"/v1/models/{quote(model, safe='')}", None, deadline).get(
-            "model_version_status", []
-        )
+        versions = self._ask(_path(model), None, deadline).get("model_version_status", [])
         states = [version.get("state") for version in versions]
         if "AVAILABLE" not in states:
             loading = any(state in ("START", "LOADING") for state in states)
@@ -37,9 +35,7 @@ class RestTransport:
             "signature_name": signature,
             "inputs": {name: value.tolist() for name, value in inputs.items()},
         }
-        out = self._ask(f"/v1/models/{quote(model, safe='')}:predict", body, deadline).get(
-            "outputs"
-        )
+        out = self._ask(f"{_path(model)}:predict", body, deadline).get("outputs")
         # A signature with one output gives it without its name.
         named = out if isinstance(out, dict) else {_ONLY.get(signature, signature): out}
         try:
@@ -75,6 +71,10 @@ class RestTransport:
 
 # The output of signatures that have one.
 _ONLY = {"info": "config", "mask": "mask", "serving_default": "mask"}
+
+
+def _path(model: str) -> str:
+    return f"/v1/models/{quote(model, safe='')}"
 
 
 def _array(value: Any) -> np.ndarray:
