@@ -130,13 +130,14 @@ def read_blocks(
     """
     check_range(offset, duration)
     with _open(path) as file:
-        start = round(offset * file.samplerate)
+        # The least first: products may be infinite.
+        start = round(min(offset * file.samplerate, file.frames))
         if start >= file.frames:
             length = file.frames / file.samplerate
             raise AudioError(f"{path}: offset {offset:g} s is beyond its end ({length:.3f} s)")
         wanted = file.frames - start
         if duration is not None:
-            wanted = min(wanted, max(1, round(duration * file.samplerate)))
+            wanted = max(1, round(min(wanted, duration * file.samplerate)))
         if start and file.format in _INEXACT_SEEK:
             for _ in _decode(path, file, start, BLOCK_FRAMES):
                 pass

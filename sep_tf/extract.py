@@ -127,7 +127,7 @@ def main(args: list[str]) -> int:
     _, model_file = runtimes.find(model, FLAGS.runtime, FLAGS.server)
     planned, skipped = naming.plan(FLAGS, args, SUFFIX)
     side = _plan_side([*planned, *skipped], [*FLAGS.input, *args])
-    _check_names(planned, side, str(model_file))
+    _check_names(planned, skipped, side, str(model_file))
     # Bad wishes and a bad CSV file are told before anything is loaded.
     separator = _separator(model)
 
@@ -222,11 +222,18 @@ def _plan_side(every: list, paths: list[str]) -> dict[str, dict[str, str]]:
     return side
 
 
-def _check_names(planned: list, side: dict[str, dict[str, str]], model_file: str) -> None:
-    """Nothing beside the voices overwrites anything else of this run; the report can be written."""
+def _check_names(
+    planned: list, skipped: list, side: dict[str, dict[str, str]], model_file: str
+) -> None:
+    """Nothing beside the voices overwrites anything else of this run; the report can be written.
+
+    What is passed over stays as it is: its song, its voice and what lies beside that.
+    """
     from sep_tf import jobs, overwriting
 
-    taken = [model_file, *(path for job in planned for path in (job.source, job.target))]
+    every = [*planned, *skipped]
+    taken = [model_file, *(path for job in every for path in (job.source, job.target))]
+    taken += [paths[job.source] for paths in side.values() for job in skipped]
     if os.path.splitext(FLAGS.f0)[1]:
         taken.append(FLAGS.f0)
     wanted = [paths[job.source] for paths in side.values() for job in planned]

@@ -57,7 +57,7 @@ Check = Callable[[Job, audio_io.AudioInfo], None]
 
 
 def find_inputs(paths: list[str]) -> list[tuple[str, str]]:
-    """Files of all paths, folders searched with their subfolders, each file once.
+    """Files of all paths, folders searched with their subfolders, each once, as it is named first.
 
     Returns:
       (file, its path relative to the folder it was found in) pairs, sorted within a folder. A
@@ -79,7 +79,10 @@ def find_inputs(paths: list[str]) -> list[tuple[str, str]]:
         found += [(os.path.join(path, name), name) for name in inside]
     if all(os.path.isdir(file) for file, _ in found):
         raise _without_audio(found[0][0])
-    return list({os.path.realpath(file): (file, name) for file, name in found}.values())
+    first: dict[str, tuple[str, str]] = {}
+    for file, name in found:
+        first.setdefault(os.path.realpath(file), (file, name))
+    return list(first.values())
 
 
 def _without_audio(folder: str) -> SepTfError:

@@ -243,6 +243,9 @@ def test_ranges(tmp_path):
             audio_io.read(path, offset=offset, duration=duration)
     with pytest.raises(AudioError, match=r"offset 1 s is beyond its end \(1.000 s\)"):
         audio_io.read(path, offset=1)
+    with pytest.raises(AudioError, match="is beyond its end"):
+        audio_io.read(path, offset=1e308)
+    assert len(audio_io.read(path, duration=1e308)[0]) == RATE
     assert audio_io.read(path, duration=1e-9)[0].shape == (1,)
 
 

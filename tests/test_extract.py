@@ -4,6 +4,7 @@ import inspect
 import json
 import os
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -100,7 +101,30 @@ def test_folders_are_searched_and_mirrored(capfd):
 def test_the_same_song_twice_is_one_song(capfd):
     os.symlink("song.wav", "link.wav")
     assert cli.main(["extract", "song.wav", "./song.wav", "link.wav", "--output=o/"]) == 0
-    assert len(os.listdir("o")) == 1
+    assert os.listdir("o") == ["song.voice.wav"]  # as it is named first
+
+
+@pytest.mark.parametrize("target", ["song.wav", "o/song.voice.wav", "b/song.npz"])
+def test_what_is_passed_over_is_not_replaced(capfd, target):
+    """Nor is its song, nor what lies beside its voice: not by the report."""
+    os.mkdir("b")
+    assert cli.main(["extract", "song.wav", "--output=o/", "--features_out=b/song.npz"]) == 0
+    before = {name: Path(name).read_bytes() for name in all_files()}
+    argv = ["song.wav", "--output=o/song.voice.wav", "--features_out=b/song.npz"]
+    argv += ["--existing=skip", f"--report={target}"]
+    assert cli.main(["extract", *argv]) == 1
+    assert capfd.readouterr().err == f"sep-tf extract: error: {target}: it would overwrite {target}\n"
+    assert {name: Path(name).read_bytes() for name in all_files()} == before
+
+
+def test_a_song_that_is_passed_over_is_not_replaced(capfd):
+    song("song.accompaniment.wav", 100)
+    assert cli.main(["extract", "song.accompaniment.wav", "--output=o/"]) == 0
+    argv = ["song.wav", "song.accompaniment.wav", "--output=o/", "--accompaniment=./"]
+    for more in ([], ["--existing=skip"]):
+        assert cli.main(["extract", *argv, *more]) == 1
+        assert "would overwrite song.accompaniment.wav" in capfd.readouterr().err
+    assert audio_io.probe("song.accompaniment.wav").frames == 100
 
 
 @pytest.mark.parametrize("clip", audio_io.CLIP_MODES)
