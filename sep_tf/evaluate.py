@@ -182,10 +182,10 @@ def _report(
     notes: list[str],
 ) -> str:
     """Writes the files; returns the text of table.md."""
-    from sep_tf.evaluation import page, plots, scores, statistics, tables
+    from sep_tf.evaluation import files, page, plots, scores, statistics, tables
     from sep_tf.evaluation.pictures import draw_songs
 
-    folder, baseline = evaluation.folder, FLAGS.baseline
+    folder, baseline = evaluation.files.folder, FLAGS.baseline
     conditions = dict.fromkeys(item.condition for item in items)
     summaries = {
         condition: statistics.summarise([s for s in measured if s.condition == condition], baseline)
@@ -207,8 +207,8 @@ def _report(
     if evaluation.keep_audio:
         audio = {
             item.row.song_id: {
-                name: evaluation.audio_path(item, name).relative_to(folder).as_posix()
-                for name in dict.fromkeys(["mixture", "reference", *names])
+                name: evaluation.files.audio(item, name).relative_to(folder).as_posix()
+                for name in dict.fromkeys([*files.SHARED, *names])
             }
             for item in items
         }
@@ -236,15 +236,15 @@ def main(args: list[str]) -> int:
     items = songs.select(FLAGS.manifest, FLAGS.split, FLAGS.limit)
     evaluation, systems, notes = _prepare(items)
     try:
-        evaluation.folder.mkdir(parents=True, exist_ok=True)
+        evaluation.files.folder.mkdir(parents=True, exist_ok=True)
     except FileExistsError as error:
-        raise DataError(f"{evaluation.folder}: is no folder") from error
+        raise DataError(f"{evaluation.files.folder}: is no folder") from error
     for note in notes:
         PROGRAM.note(note)
     measured = evaluation.score_all(items, systems, FLAGS.jobs)
     names = [system.name for system in systems]
     print(_report(evaluation, items, names, measured, notes), end="")
-    print(f"{evaluation.folder / 'index.html'}: listen and browse", file=sys.stderr)
+    print(f"{evaluation.files.folder / 'index.html'}: listen and browse", file=sys.stderr)
     return 0
 
 

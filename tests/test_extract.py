@@ -113,7 +113,9 @@ def test_what_is_passed_over_is_not_replaced(capfd, target):
     argv = ["song.wav", "--output=o/song.voice.wav", "--features_out=b/song.npz"]
     argv += ["--existing=skip", f"--report={target}"]
     assert cli.main(["extract", *argv]) == 1
-    assert capfd.readouterr().err == f"sep-tf extract: error: {target}: it would overwrite {target}\n"
+    assert (
+        capfd.readouterr().err == f"sep-tf extract: error: {target}: it would overwrite {target}\n"
+    )
     assert {name: Path(name).read_bytes() for name in all_files()} == before
 
 

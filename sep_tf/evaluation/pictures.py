@@ -8,6 +8,7 @@ import numpy as np
 
 from sep_tf import audio_io, world
 from sep_tf.evaluation import plots
+from sep_tf.evaluation.files import SHARED
 from sep_tf.evaluation.scores import Score, whole
 from sep_tf.evaluation.scoring import Evaluation
 from sep_tf.evaluation.songs import SAMPLE_RATE, Item
@@ -44,16 +45,17 @@ def draw_songs(
         identity = item.row.song_id
         if identity not in chosen:
             continue
-        shown = dict.fromkeys(["mixture", "reference", *names])
+        shown = dict.fromkeys([*SHARED, *names])
         signals = {
-            name: audio_io.read(evaluation.audio_path(item, name), SAMPLE_RATE)[0] for name in shown
+            name: audio_io.read(evaluation.files.audio(item, name), SAMPLE_RATE)[0]
+            for name in shown
         }
-        contours = {"reference": evaluation.reference_f0(item)}
-        contours |= {name: np.load(evaluation.f0_path(item, name)) for name in names}
+        contours = {"reference": evaluation.files.reference_f0(item)}
+        contours |= {name: np.load(evaluation.files.f0(item, name)) for name in names}
         found = next(s for s in whole(scores) if (s.song_id, s.system) == (identity, ranked_by))
         title = f"{identity}: {chosen[identity]} of {ranked_by}, MCD {found.mcd_db:.2f} dB"
         file = Path("plots") / f"song-{item.file_name}.png"
-        plots.song(evaluation.folder / file, title, *_shown(signals, contours))
+        plots.song(evaluation.files.folder / file, title, *_shown(signals, contours))
         pictures[identity] = file.as_posix()
     return pictures
 

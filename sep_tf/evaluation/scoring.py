@@ -4,11 +4,9 @@ import dataclasses
 import functools
 import hashlib
 import itertools
-import json
 import math
 import sys
 import threading
-import zipfile
 from collections.abc import Callable, Sequence
 from concurrent import futures
 from pathlib import Path
@@ -18,6 +16,7 @@ import numpy as np
 from sep_tf import analysis, audio_io, metrics, overwriting, pitch, world
 from sep_tf.errors import SepTfError
 from sep_tf.evaluation import measures
+from sep_tf.evaluation.files import DAMAGED, Files
 from sep_tf.evaluation.scores import WHOLE, Score
 from sep_tf.evaluation.songs import SAMPLE_RATE, Item, Song
 from sep_tf.evaluation.systems import Estimate, System
@@ -26,9 +25,6 @@ from sep_tf.metrics import Analysis
 
 # Changed whenever a figure would change for the same audio.
 VERSION = "evaluation-6"
-AUDIO_SUFFIX = ".flac"
-# What numpy says of a file of arrays that is cut short or something else.
-_DAMAGED = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile)
 _CACHED = tuple(field.name for field in dataclasses.fields(Analysis))
 
 
@@ -52,17 +48,11 @@ class Options:
 
 
 class Evaluation:
-    """Scores, analyses and audio of an output folder.
-
-    `scores/SONG/SYSTEM.json` holds what is done, SYSTEM.f0.npy beside it the f0 of the voice; a
-    second run takes what still fits. `analyses/` holds the references' WORLD analyses.
-    `audio/SYSTEM/SONG.flac` is for listening: 16 bit, clips of one song with one gain. Other tools
-    can be run on `audio/mixture/*.flac`.
-    """
+    """Scores songs into an output folder, of whose `files` a second run takes what still fits."""
 
     def __init__(self, folder: Path, options: Options, keep_audio: bool = True) -> None:
         """Names the folder, which need not exist."""
-        self.folder, self.options, self.keep_audio = folder, options, keep_audio
+        self.files, self.options, self.keep_audio = Files(folder), options, keep_audio
 
     def score_all(
         self, items: Sequence[Item], systems: Sequence[System], jobs: int = 1
@@ -111,60 +101,44 @@ class Evaluation:
     ) -> list[Score]:
         """Every system on one song; `done` is called after each."""
         judge = functools.cache(lambda: _Judge(Song(item), self))
+        self.files.forget_shared_clips(item, self.clips_key(item))
         scores = []
         for system in systems:
-            path = self.folder / "scores" / item.file_name / f"{system.name}.json"
             key = self._key(item, system)
-            found = _read(path, key)
-            if found is None and path.is_file() and not self.keep_audio:
-                # Scored with another --reference, perhaps: its clip would be another's.
-                self.audio_path(item, "reference").unlink(missing_ok=True)
+            found = self.files.scores(item, system.name, key)
             if found is None or not self._has_audio(item, system.name):
+                self.files.forget_scores(item, system.name)
                 found = judge().score(system)
-                _write(path, key, found)
+                self.files.keep_scores(item, system.name, key, found)
             scores += found
             done()
         return scores
 
-    def audio_path(self, item: Item, name: str) -> Path:
-        """Where a system's voice is, or the "mixture" and the "reference"."""
-        return self.folder / "audio" / name / f"{item.file_name}{AUDIO_SUFFIX}"
-
-    def f0_path(self, item: Item, name: str) -> Path:
-        """Where the f0 of a system's voice is, as harvest hears it: [T] Hz, 0 where unvoiced."""
-        return self.folder / "scores" / item.file_name / f"{name}.f0.npy"
-
-    def reference_f0(self, item: Item) -> np.ndarray:
-        """f0 of the true voice, [T] Hz, once its song has been scored."""
-        path = self.analysis_path(item, "raw")
-        try:
-            with np.load(path) as stored:
-                return stored["f0"]
-        except _DAMAGED as error:
-            path.unlink(missing_ok=True)
-            raise SepTfError(f"{path} was damaged; run again, it will be made anew") from error
-
-    def analysis_path(self, item: Item, kind: str) -> Path:
-        """Where the analysis of the reference is, "raw" or "world"."""
-        return self.folder / "analyses" / f"{item.file_name}.{kind}.npz"
-
     def _has_audio(self, item: Item, name: str) -> bool:
-        """Whether everything is there that an index.html with audio needs."""
-        wanted = [self.audio_path(item, n) for n in (name, "mixture", "reference")]
-        wanted += [self.f0_path(item, name), self.analysis_path(item, "raw")]
-        return not self.keep_audio or all(path.is_file() for path in wanted)
+        """Whether everything is there that an index.html with audio needs, if one is wanted."""
+        if not self.keep_audio:
+            return True
+        raw = self.files.analysis(item, "raw")
+        return raw.is_file() and self.files.can_be_heard(item, name)
+
+    def clips_key(self, item: Item) -> str:
+        """Of everything that the clips of mixture and reference depend on."""
+        return _digest(VERSION, analysis.VERSION, song_key(item), self.options.reference)
 
     def _key(self, item: Item, system: System) -> str:
         """Of everything that a score depends on."""
         options = self.options
         target = options.timbres.get(_target(item, system))
-        parts = [
+        return _digest(
             VERSION, analysis.VERSION, song_key(item), system.name, system.identity(item),
             options.reference,
             f"{options.segment_seconds!r}, rest joined", options.content_identity, item.condition,
             item.target_singer, "" if target is None else target.tobytes().hex(),
-        ]  # fmt: skip
-        return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+        )  # fmt: skip
+
+
+def _digest(*parts: str) -> str:
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
 
 def _target(item: Item, system: System) -> str:
@@ -187,23 +161,7 @@ def song_key(item: Item) -> str:
         if path is not None:
             status = path.stat()
             parts += [path.resolve(), status.st_size, status.st_mtime_ns]
-    return hashlib.sha256(repr([str(part) for part in parts]).encode()).hexdigest()
-
-
-def _read(path: Path, key: str) -> list[Score] | None:
-    """The scores of an earlier run; None where there are none, or other things were scored."""
-    try:
-        stored = json.loads(path.read_text(encoding="utf-8"))
-        return [Score.from_dict(s) for s in stored["scores"]] if stored["key"] == key else None
-    except (OSError, ValueError, KeyError, TypeError):
-        return None  # scored anew: nothing is lost
-
-
-def _write(path: Path, key: str, scores: list[Score]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    text = json.dumps({"key": key, "scores": [s.to_dict() for s in scores]}, allow_nan=False)
-    with overwriting.replacing(path) as partial:
-        Path(partial).write_text(text + "\n", encoding="utf-8")
+    return _digest(repr([str(part) for part in parts]))
 
 
 class _Judge:
@@ -222,32 +180,32 @@ class _Judge:
         self.truth = self.raw if is_raw else self.world
         self.reference_audio = song.voice if is_raw else song.resynthesis
         self.content = self.code(self.reference_audio) if self.options.content else None
-        # Without audio they stay, unless they are stale: see score_song and _analysis.
         if evaluation.keep_audio:
             self._save("mixture", song.mixture)
             self._save("reference", self.reference_audio)
+            evaluation.files.keep_shared_clips(song.item, evaluation.clips_key(song.item))
 
     def _analysis(self, kind: str, analyse: Callable[[], Analysis]) -> Analysis:
         """An analysis of the reference, kept in the output folder for later runs."""
-        key = hashlib.sha256(f"{VERSION} {song_key(self.song.item)}".encode()).hexdigest()
-        path = self.evaluation.analysis_path(self.song.item, kind)
+        # The world reference is synthesised with all that a voice gets.
+        versions = VERSION if kind == "raw" else f"{VERSION} {analysis.VERSION}"
+        key = _digest(f"{versions} {song_key(self.song.item)}")
+        path = self.evaluation.files.analysis(self.song.item, kind)
         try:
             with np.load(path) as stored:
                 if str(stored["key"]) == key:
                     return Analysis(*(stored[name] for name in _CACHED))
-        except _DAMAGED:
+        except DAMAGED:
             pass  # made anew: nothing is lost
-        analysis = analyse()
-        for name in ("mixture", "reference"):
-            self.evaluation.audio_path(self.song.item, name).unlink(missing_ok=True)
+        found = analyse()
         path.parent.mkdir(parents=True, exist_ok=True)
         with overwriting.replacing(path) as partial, open(partial, "wb") as file:
-            np.savez(file, key=key, **{name: getattr(analysis, name) for name in _CACHED})
-        return analysis
+            np.savez(file, key=key, **{name: getattr(found, name) for name in _CACHED})
+        return found
 
     def _save(self, name: str, audio: np.ndarray) -> None:
         """Writes a clip; without audio, takes one away that would stand beside new scores."""
-        path = self.evaluation.audio_path(self.song.item, name)
+        path = self.evaluation.files.audio(self.song.item, name)
         if not self.evaluation.keep_audio:
             path.unlink(missing_ok=True)
             return
@@ -256,7 +214,7 @@ class _Judge:
             writer.write(np.clip(self.song.clip_gain * audio, -1.0, 1.0).astype(np.float32))
 
     def _keep_f0(self, name: str, f0: np.ndarray) -> None:
-        path = self.evaluation.f0_path(self.song.item, name)
+        path = self.evaluation.files.f0(self.song.item, name)
         path.parent.mkdir(parents=True, exist_ok=True)
         with overwriting.replacing(path) as partial, open(partial, "wb") as file:
             np.save(file, f0.astype(np.float32))
@@ -283,8 +241,11 @@ class _Judge:
             # What is left at the end goes with the piece before it, unless it is half a piece.
             starts = range(0, n_frames - step // 2, step)
             for start, stop in itertools.pairwise([*starts, n_frames]):
-                seconds = [round(f / world.AUDIO.frames_per_second) for f in (start, stop)]
-                scores.append(compared.score(f"{seconds[0]}-{seconds[1]}", slice(start, stop)))
+                ends = [f / world.AUDIO.frames_per_second for f in (start, stop)]
+                # Whole seconds, but of pieces that do not begin there.
+                digits = 0 if float(self.options.segment_seconds).is_integer() else 3
+                label = "-".join(f"{round(end, digits):.10g}" for end in ends)
+                scores.append(compared.score(label, slice(start, stop)))
         return scores
 
 

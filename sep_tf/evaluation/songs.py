@@ -223,7 +223,8 @@ def target_timbres(
         parts, seconds = [], 0.0
         for row in rows:
             if row.singer == who and row.vocals is not None and seconds < _ENROLMENT_SECONDS:
-                voice, _ = audio_io.read(row.vocals, SAMPLE_RATE)
+                left = _ENROLMENT_SECONDS - seconds
+                voice, _ = audio_io.read(row.vocals, SAMPLE_RATE, duration=left)
                 analysis = metrics.analyse_voice(voice)
                 if analysis.voiced.any():
                     parts.append((measures.timbre(analysis), int(analysis.voiced.sum())))
