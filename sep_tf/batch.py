@@ -5,8 +5,8 @@
 Writes NAME.voice.wav and NAME.npz of every song (of system unet the voice alone), `report.csv`
 with a row for each, those of earlier runs too, and `failed.csv` with those that failed in this one
 and why. Run again, it goes on where it stopped: songs whose row is there, and whose file, weights
-and version of the processing are as they were, are not extracted anew. A voice of another song is
-not replaced.
+and version of the processing are as they were, are not extracted anew. A voice that it made of
+another song is not replaced.
 """
 
 import collections
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 _DEFAULTS = ExtractConfig()
 ROWS = ".rows"
+_VOICE, _FEATURES = ".voice.wav", ".npz"
 REPORT, FAILED = "report.csv", "failed.csv"
 COLUMNS = (
     *("input", "output", "seconds", "elapsed", "real_time_factor", "voiced_share"),
@@ -46,7 +47,7 @@ PROGRAM = cli.Program(
     "(--runner=...) on a cluster that shares the folders. The output folder gets NAME.voice.wav "
     "and NAME.npz of each song, report.csv with a row for each, those of earlier runs into the "
     "folder too, and failed.csv with those that failed in this run and why. Run again, it goes on "
-    "where it stopped; a voice that is there, but of another song, ends it. Files called *.voice.* "
+    "where it stopped; a voice that it made there of another song ends it. Files called *.voice.* "
     "and the like, which earlier runs made, are passed over.",
     passes_flags_on=True,
 )
@@ -191,8 +192,8 @@ def _element(song: str, name: str, folder: str, settings: dict, features: bool) 
     row = hashlib.sha256(os.fsencode(name)).hexdigest()[:32]
     return {
         "input": song,
-        "output": base + ".voice.wav",
-        "features": base + ".npz" if features else None,
+        "output": base + _VOICE,
+        "features": base + _FEATURES if features else None,
         "row": os.path.join(folder, ROWS, row + ".json"),
         "settings": settings,
     }
@@ -213,13 +214,8 @@ def done_row(element: dict[str, Any]) -> dict[str, Any] | None:
     Raises:
       SepTfError: the voice there is of another song.
     """
-    try:
-        with open(element["row"], encoding="utf-8") as file:
-            row = json.load(file)
-    except (OSError, ValueError):
-        return None
-    there = os.path.exists(element["output"])
-    if "error" in row or not there:
+    row = _read_row(element)
+    if not row or not os.path.exists(element["output"]):
         return None
     # A song that is not there any more may have moved.
     song = row.get("song", "")
@@ -228,9 +224,30 @@ def done_row(element: dict[str, Any]) -> dict[str, Any] | None:
             f"{element['output']} is the voice of {song}, not of {element['input']}: "
             "another --output_dir is needed"
         )
+    if "error" in row:
+        return None
     same = row.get("stamp") == _stamp(element["input"]) and row.get("how") == _how(element)
     there = element["features"] is None or os.path.exists(element["features"])
     return row if same and there else None
+
+
+def _read_row(element: dict[str, Any]) -> dict[str, Any]:
+    """What an earlier run said of the song; empty if there is nothing."""
+    try:
+        with open(element["row"], encoding="utf-8") as file:
+            return json.load(file)
+    except (OSError, ValueError):
+        return {}
+
+
+def _forget(element: dict[str, Any]) -> None:
+    """Before a song is extracted anew: its row, and features that nothing will replace."""
+    made = _read_row(element)
+    if made.get("how", {}).get("features") and not element["features"]:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(element["output"].removesuffix(_VOICE) + _FEATURES)
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(element["row"])
 
 
 def _how(element: dict[str, Any]) -> dict[str, Any]:
@@ -324,8 +341,7 @@ def run_pipeline(elements: list[dict[str, Any]], workers: int, beam_flags: Seque
     # Rows of earlier runs say nothing of this one. Longest first: all workers end together.
     elements = sorted(elements, key=lambda element: -_size(element["input"]))
     for element in elements:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(element["row"])
+        _forget(element)
     sizes = [_size(element["input"]) for element in elements]
     with (
         progress.Reporter(PROGRAM.note) as report,

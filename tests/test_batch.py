@@ -128,8 +128,25 @@ def test_voices_of_other_songs_stay(songs, capsys):
     os.rename("songs/one.wav", "one.wav")
     assert batch.run(["one.wav", *argv]) == 0
     assert capsys.readouterr().out.startswith("1 of 1 songs done, 1 of them before")
+    # So is one that was damaged since.
+    song = Path("one.wav").read_bytes()
+    Path("one.wav").write_text("no audio" * 20)
+    assert batch.run(["one.wav", *argv]) == 1
+    Path("one.wav").write_bytes(song)
+    capsys.readouterr()
+    line = harness.one_line_error(batch.run, ["songs/deep/one.wav", *argv], capsys)
+    assert "is the voice of" in line and Path("out/one.voice.wav").read_bytes() == before
     os.unlink("out/one.voice.wav")
     assert batch.run(["songs/deep/one.wav", *argv]) == 0
+
+
+def test_features_of_another_voice_do_not_stay(songs):
+    argv = ["songs/one.wav", "--output_dir=out", "--workers=1"]
+    assert batch.run(argv) == 0
+    Path("out/deep.npz").touch()  # not of batch
+    assert os.path.exists("out/one.npz")
+    assert batch.run([*argv, "--nofeatures", "--f0=harvest"]) == 0
+    assert sorted(path.name for path in Path("out").glob("*.npz")) == ["deep.npz"]
 
 
 @pytest.mark.parametrize(
