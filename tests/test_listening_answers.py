@@ -264,6 +264,15 @@ def test_identical_pairs_are_counted_of_all_who_finished():
     assert results.evaluate([unsure], DESIGN, ties=True).identical_p is None
 
 
+def test_languages_are_told_as_they_were_written():
+    people = []
+    for number, language in enumerate(["English (UK)", "english (uk)", "american English"]):
+        person = participant(number, lambda q: "first")
+        people.append(dataclasses.replace(person, questionnaire=ABOUT | {"language": language}))
+    told = results.about(people)["language"]
+    assert told == {"English (UK)": 2, "American English": 1}
+
+
 def test_without_answers_there_is_no_share():
     found = results.evaluate([], DESIGN, ties=False)
     assert all((p.share, p.interval, p.p) == (None, None, None) for p in found.preferences)

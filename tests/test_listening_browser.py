@@ -233,6 +233,8 @@ def test_headphones_that_come_late_and_who_comes_next(browser, evaluation, tmp_p
         assert person.headphones == (1, 1)
         visitor.press("Somebody else takes the test here")
         page.get_by_role("heading", name="Welcome").wait_for()
+        page.wait_for_timeout(500)  # who only looks is nobody yet
+        assert len(store.read(folder / store.FILE, builder.read_key(folder)["id"])) == 1
         visitor.begin(headphone_trials=1)
         visitor.answer(lambda question: "a")
         arrived(visitor)

@@ -1,6 +1,7 @@
 """Listening tests: the server, and the report it ends in."""
 
 import contextlib
+import dataclasses
 import http.client
 import json
 import re
@@ -11,7 +12,7 @@ import pytest
 from listening import ABOUT, answer
 
 from sep_tf import cli
-from sep_tf.listening_test import builder, results, server, store
+from sep_tf.listening_test import builder, design, results, server, store
 from sep_tf.listening_test import report as report_writer
 
 pytest.importorskip("pyloudnorm")
@@ -259,6 +260,16 @@ def test_the_lines_of_the_bar_chart():
     assert dotted == [[50.0, 50.0], [25.0, 25.0], [50.0, 50.0]]
     # The interval is around the end of the first system's bar.
     assert [bar.get_width() for bar in axis.patches[:4:3]] == [75.0, 37.5]
+
+
+def test_names_of_systems_are_no_formulas():
+    pytest.importorskip("matplotlib")
+    odd = results.Preference("quality", "a$_$", "b$", 6, 2, 0, 0.75, (0.35, 0.97), 0.3)
+    asked = design.make(["song"], [("a$_$", "b$")], ["quality"], 1, 0, 1)
+    found = results.evaluate([], asked, ties=False)
+    assert report_writer.chart(dataclasses.replace(found, preferences=(odd,))).startswith(
+        b"\x89PNG"
+    )
 
 
 def test_a_report_of_a_test_without_a_headphone_check(folder, tmp_path, capsys):

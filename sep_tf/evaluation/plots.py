@@ -82,7 +82,7 @@ def _box_plot(path: Path, metric: Metric, values: dict[tuple[str, str], list[flo
         jitter = place + rng.uniform(-0.18, 0.18, len(data))
         axis.plot(data, jitter, ".", color=colour, markersize=3.5, alpha=0.7)
     labels = [f"{system} ({condition})" if condition else system for condition, system in values]
-    axis.set_yticks(range(len(values)), [_plain(label) for label in labels])
+    axis.set_yticks(range(len(values)), [plain_text(label) for label in labels])
     axis.set_ylim(len(values) - 0.4, -0.6)
     unit = f" ({metric.unit})" if metric.unit else ""
     arrow = {"low": ", lower is better", "high": ", higher is better", "": ""}[metric.better]
@@ -113,11 +113,11 @@ def song(
     )  # fmt: skip
     for axis, (name, audio) in zip(axes, signals.items(), strict=False):
         image = plot.show_spectrogram(axis, audio)
-        axis.set_ylabel(f"{_plain(name)}\nkHz")
+        axis.set_ylabel(f"{plain_text(name)}\nkHz")
     figure.colorbar(image, ax=axes[:-1], label="dB below the loudest", shrink=0.7)
     _contours(axes[-1], contours)
     axes[-1].set_xlabel("time (s)")
-    figure.suptitle(_plain(title), fontsize=11)
+    figure.suptitle(plain_text(title), fontsize=11)
     with overwriting.replacing(path) as partial:
         figure.savefig(partial, dpi=100, format="png")
     pyplot.close(figure)
@@ -134,7 +134,7 @@ def _contours(axis: Any, contours: dict[str, np.ndarray]) -> None:
             style = {
                 "color": "#b8bec9", "linewidth": 6.0, "solid_capstyle": "round", "zorder": 2,
             }  # fmt: skip
-        axis.plot(times, np.where(f0 > 0, f0, np.nan), label=_plain(name), **style)
+        axis.plot(times, np.where(f0 > 0, f0, np.nan), label=plain_text(name), **style)
     axis.set_yscale("log")
     if voiced.size:
         low, high = 2.0 ** (-1 / 6) * voiced.min(), 2.0 ** (1 / 6) * voiced.max()
@@ -150,7 +150,7 @@ def _contours(axis: Any, contours: dict[str, np.ndarray]) -> None:
     )  # fmt: skip
 
 
-def _plain(text: str) -> str:
+def plain_text(text: str) -> str:
     """Names as they are: between two dollar signs matplotlib expects a formula."""
     return text.replace("$", r"\$")
 

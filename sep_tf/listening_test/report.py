@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from sep_tf import overwriting
+from sep_tf.evaluation.plots import plain_text
 from sep_tf.evaluation.tables import p_value
 from sep_tf.listening_test.results import CONFIDENCE, Preference, Results, about, to_dict
 
@@ -96,7 +97,7 @@ def _bars(axis: Any, preferences: list[Preference]) -> None:
             if width > 12:
                 at = {"left": left + 1, "center": left + width / 2, "right": left + width - 1}[side]
                 axis.text(
-                    at, place, f"{name} {width:.0f} %".strip(), ha=side, va="center",
+                    at, place, f"{plain_text(name)} {width:.0f} %".strip(), ha=side, va="center",
                     fontsize=9, color="white" if colour == _FIRST else "black",
                 )  # fmt: skip
             left += width
@@ -108,7 +109,8 @@ def _bars(axis: Any, preferences: list[Preference]) -> None:
         axis.plot(
             [0.5 * decided] * 2, [place - 0.5, place + 0.5], ":", color="black", linewidth=0.8
         )
-    axis.set_yticks(range(len(preferences)), [f"{p.first} – {p.second}" for p in preferences])
+    pairs = [plain_text(f"{p.first} – {p.second}") for p in preferences]
+    axis.set_yticks(range(len(preferences)), pairs)
     axis.set_ylim(len(preferences) - 0.4, -0.6)
     for side in ("top", "right", "left"):
         axis.spines[side].set_visible(False)

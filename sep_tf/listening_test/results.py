@@ -205,9 +205,13 @@ def to_dict(results: Results) -> dict[str, Any]:
 def about(people: Sequence[Participant]) -> dict[str, dict[str, int]]:
     """{field of the questionnaire: {answer: people}}, the most frequent first."""
     counts: dict[str, dict[str, int]] = {}
+    # Languages are typed: those that differ in capitals are one, as it was written first.
+    written: dict[str, str] = {}
     for person in people:
         for field, value in person.questionnaire.items():
-            text = value.capitalize() if field == "language" else value
+            text = value
+            if field == "language":
+                text = written.setdefault(value.casefold(), value[:1].upper() + value[1:])
             field_counts = counts.setdefault(field, {})
             field_counts[text] = field_counts.get(text, 0) + 1
     return {

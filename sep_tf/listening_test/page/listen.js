@@ -169,7 +169,7 @@ function welcome() {
   show(el("h2", { textContent: "Welcome" }),
     el("p", { textContent: `You will hear pairs of short clips of singing and pick one of each pair: ${count} questions, about ${minutes} minutes. Please use headphones, in a quiet place.` }),
     el("p", { textContent: "You can stop at any time and go on later in this browser: your answers are kept in it." }),
-    el("p", { className: "soft", textContent: "Stored are your answers, what you say in four questions about yourself, and how long each answer took; no name and no address. By beginning you agree to that." }),
+    el("p", { className: "soft", textContent: "Stored are your answers, when each was given, how long it took and how often you played its clips, the result of a check of headphones, and what you say in four questions about yourself; no name and no address. By beginning you agree to that." }),
     ...contact,
     el("div", { className: "buttons" }, primary("Begin", () => go(1))));
 }
@@ -356,4 +356,5 @@ function save_file() {
 
 document.title = $("title").textContent = TEST.title;
 render();
-send();
+// Who only looks at the first page takes part in nothing yet.
+if (state.step > 0) send();
