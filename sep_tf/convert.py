@@ -3,7 +3,6 @@
 import dataclasses
 import math
 import sys
-import time
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
@@ -118,57 +117,43 @@ def convert_file(
     target: int,
     source: int = -1,
     *,
-    output_rate: int | None = None,
-    clip: str = "rescale",
-    encoding: str | None = None,
     offset: float = 0.0,
     duration: float | None = None,
     transpose: float = 0.0,
-    progress=None,
+    **wishes,
 ) -> "Resynthesis":
     """Converts one file, in two passes: the first finds its level.
+
+    Args:
+      runtime: of a loaded AutoVC model.
+      path: audio file of one voice.
+      output: output file.
+      target: number of the singer to sound as.
+      source: number of the singer; -1 for one whom the model does not know.
+      offset: seconds to skip.
+      duration: seconds to use; None for all.
+      transpose: semitones.
+      **wishes: see `resynth.render_file`.
 
     Raises:
       SepTfError: whatever is wrong with a file, in one line.
     """
-    from sep_tf import audio_io, editing, overwriting, resynth, world
+    from sep_tf import audio_io, editing, resynth, world
 
-    started = time.monotonic()
-    overwriting.forbid([output], [path], "the output")
-    info = audio_io.probe(path)
-    rate = output_rate or info.sample_rate
-    to_read = info.seconds_read(offset, duration)
     whole = audio_io.read_blocks(path, offset=offset, duration=duration)
     gain = level_gain(block.mean(axis=1) for block in whole)
-    to_world = audio_io.Resampler(info.sample_rate, world.AUDIO.sample_rate)
-    from_world = audio_io.Resampler(world.AUDIO.sample_rate, rate)
 
-    def blocks() -> "Iterator[np.ndarray]":
-        for block in audio_io.read_blocks(path, offset=offset, duration=duration):
-            yield gain * to_world.push(block.mean(axis=1))
-            if progress:
-                progress(to_world.n_in / info.sample_rate, to_read)
-        yield gain * to_world.finish()
+    def voice_of(blocks: "Iterator[np.ndarray]") -> "Iterator[np.ndarray]":
+        analysed = resynth.analyse_blocks(
+            (gain * block for block in blocks), block_seconds=BLOCK_SECONDS
+        )
+        with world.Synthesiser(threads=2) as synthesiser:
+            for found in convert(runtime, analysed, target, source):
+                changed = editing.transpose(with_gain(found, 1.0 / gain), transpose)
+                yield from synthesiser.push(changed)
+            yield from synthesiser.finish()
 
-    def changed() -> "Iterator[world.VocoderFeatures]":
-        analysed = resynth.analyse_blocks(blocks(), block_seconds=BLOCK_SECONDS)
-        for found in convert(runtime, analysed, target, source):
-            yield editing.transpose(with_gain(found, 1.0 / gain), transpose)
-
-    with (
-        audio_io.VoiceWriter(output, rate, clip, encoding) as writer,
-        world.Synthesiser(threads=2) as synthesiser,
-    ):
-        for features in changed():
-            for voice in synthesiser.push(features):
-                writer.write(from_world.push(voice[: to_world.n_out - from_world.n_in]))
-        for voice in synthesiser.finish():
-            writer.write(from_world.push(voice[: to_world.n_out - from_world.n_in]))
-        total = audio_io.resampled_length(to_world.n_in, info.sample_rate, rate)
-        writer.write(from_world.finish(total))
-    seconds = to_world.n_in / info.sample_rate
-    elapsed = time.monotonic() - started
-    return resynth.Resynthesis(output, seconds, elapsed, writer.peak, writer.gain)
+    return resynth.render_file(path, output, voice_of, offset=offset, duration=duration, **wishes)
 
 
 def with_gain(features: "world.VocoderFeatures", gain: float) -> "world.VocoderFeatures":

@@ -5,8 +5,7 @@ What WORLD and the 60 + 4 code lose is lost to every system here: this is their 
 
 import dataclasses
 import sys
-import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING
 
 from absl import flags
@@ -43,11 +42,10 @@ flags.DEFINE_enum(
 
 @dataclasses.dataclass(frozen=True)
 class Resynthesis:
-    """What became of a file: seconds of audio, seconds it took, peak before any gain, the gain."""
+    """What became of a file: seconds of audio, peak before any gain, the gain."""
 
     output: str
     seconds: float
-    elapsed: float
     peak: float
     gain: float
 
@@ -99,36 +97,54 @@ def analyse_blocks(
 
 
 def resynthesise_file(
-    source: str,
-    target: str,
-    output_rate: int | None = None,
-    clip: str = "rescale",
-    encoding: str | None = None,
-    method: str = "harvest",
-    offset: float = 0.0,
-    duration: float | None = None,
-    progress=None,
+    source: str, target: str, *, method: str = "harvest", **wishes
 ) -> Resynthesis:
     """Re-synthesises one file; the result has exactly its length.
 
     Args:
       source: audio file of one voice.
       target: output file.
-      output_rate: Hz; None for the input's.
-      clip: see `audio_write.VoiceWriter`.
-      encoding: likewise.
       method: f0 estimator.
-      offset: seconds to skip.
-      duration: seconds to use; None for all.
-      progress: called with (seconds done, seconds in all).
+      **wishes: see `render_file`.
 
     Raises:
       AudioError: the input is not the audio it should be.
       SepTfError: the output cannot be written.
     """
+    return render_file(source, target, lambda blocks: resynthesise(blocks, method), **wishes)
+
+
+def render_file(
+    source: str,
+    target: str,
+    voice_of: "Callable[[Iterator[np.ndarray]], Iterator[np.ndarray]]",
+    *,
+    output_rate: int | None = None,
+    clip: str = "rescale",
+    encoding: str | None = None,
+    offset: float = 0.0,
+    duration: float | None = None,
+    progress=None,
+) -> Resynthesis:
+    """Writes what becomes of one voice, with exactly its length.
+
+    Args:
+      source: audio file of one voice.
+      target: output file.
+      voice_of: blocks of the voice [n] at 32 kHz to blocks of another, as they come; in all up to
+        a frame longer.
+      output_rate: Hz; None for the input's.
+      clip: see `audio_write.VoiceWriter`.
+      encoding: likewise.
+      offset: seconds to skip.
+      duration: seconds to use; None for all.
+      progress: called with (seconds done, seconds in all).
+
+    Raises:
+      SepTfError: whatever is wrong with a file, in one line.
+    """
     from sep_tf import audio_io, overwriting, world
 
-    started = time.monotonic()
     overwriting.forbid([target], [source], "the output")
     info = audio_io.probe(source)
     rate = output_rate or info.sample_rate
@@ -144,7 +160,7 @@ def resynthesise_file(
         yield to_world.finish()
 
     with audio_io.VoiceWriter(target, rate, clip, encoding) as writer:
-        for voice in resynthesise(blocks(), method):
+        for voice in voice_of(blocks()):
             # Synthesis ends with a whole frame: all of the input is in by its last block.
             left = to_world.n_out - from_world.n_in
             writer.write(from_world.push(voice[:left]))
@@ -152,7 +168,7 @@ def resynthesise_file(
             from_world.finish(audio_io.resampled_length(to_world.n_in, info.sample_rate, rate))
         )
     seconds = to_world.n_in / info.sample_rate
-    return Resynthesis(target, seconds, time.monotonic() - started, writer.peak, writer.gain)
+    return Resynthesis(target, seconds, writer.peak, writer.gain)
 
 
 def main(args: list[str]) -> int:
