@@ -11,7 +11,7 @@ from pathlib import Path
 from absl import flags
 
 from export import formats
-from sep_tf import audio_io, cli, runtimes
+from sep_tf import audio_io, cli, jobs, runtimes
 from sep_tf.config import F0_DECODINGS, PRESETS, AudioConfig, ExtractConfig
 from sep_tf.runtimes.signatures import SIGNATURES
 
@@ -43,7 +43,7 @@ flags.DEFINE_enum(
     "average",
     F0_DECODINGS,
     "How f0 is read from stage f0: around the most salient pitch of a frame or of the best path "
-    "through all frames, or from the continuous contour.",
+    "through the frames of a chunk, or from the continuous contour.",
     flag_values=FLAGS,
 )
 flags.DEFINE_string(
@@ -136,6 +136,8 @@ def _check_flags() -> None:
         for name in ("quantise", "calibration"):
             if FLAGS[name].present:
                 raise cli.UsageError(f"--{name} is for --format=tflite, not for a SavedModel")
+        if FLAGS.model_version:
+            formats.check_version(Path(FLAGS.output), FLAGS.model_version)
     if FLAGS.format != "tflite":
         return
     if Path(FLAGS.output).name in ("", ".."):
@@ -146,6 +148,9 @@ def _check_flags() -> None:
         raise cli.UsageError("--quantise=int8 needs --calibration=FOLDER, songs to calibrate on")
     if FLAGS.calibration and FLAGS.quantise != "int8":
         raise cli.UsageError(f"--calibration is for --quantise=int8, not for {FLAGS.quantise}")
+    if FLAGS.calibration:
+        for song, _ in jobs.find_inputs(FLAGS.calibration):
+            audio_io.probe(song)
 
 
 def _network() -> tuple:

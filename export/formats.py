@@ -54,6 +54,12 @@ def export(name: str, job: Job) -> None:
     importlib.import_module(FORMATS[name]).export(job)
 
 
+def check_version(folder: Path, version: int) -> None:
+    """Raises ModelError if a folder of versions, which need not exist, has that one."""
+    if (folder / str(version)).exists():
+        raise ModelError(f"{folder / str(version)} exists; choose another --model_version")
+
+
 def judge(name: Path, report: "Report", bounds: "Bounds") -> None:
     """Prints a report; raises ModelError when it is out of bounds."""
     print(f"{name}: compared with Keras:")

@@ -64,17 +64,22 @@ def assemble(
 
 def _singers(model_dir: Path, system: str, data_dir: Path | None) -> tuple[str, ...]:
     """Names of the singers by their numbers."""
+    folder = model_dir / STAGES[system][0]
+    made = settings.load(folder)
+    learned = None if made is None else made.singers
     if data_dir is not None:
         from tfrecords import schema
 
-        return tuple(schema.DatasetIndex.load(data_dir).singers)
-    folder = model_dir / STAGES[system][0]
-    made = settings.load(folder)
-    if made is None or made.singers is None:
+        given = schema.DatasetIndex.load(data_dir).singers
+        if learned not in (None, given):
+            others = settings.other_singers(learned, given)
+            raise ModelError(f"{folder} learned other singers than those of {data_dir} ({others})")
+        return given
+    if learned is None:
         raise ModelError(
             f"{folder} does not say which singers it learned: give --data_dir, the records"
         )
-    return made.singers
+    return learned
 
 
 def from_weights(model: str) -> tuple[keras.Model, ModelInfo]:

@@ -1,5 +1,6 @@
 """SavedModel export: version folders as TensorFlow Serving reads them, checked by its loader."""
 
+import contextlib
 import dataclasses
 import importlib.util
 import json
@@ -31,6 +32,7 @@ _ABANDONED_SECONDS = 3600
 
 def export(job: formats.Job) -> None:
     """The next version in the folder of versions."""
+    is_new = not job.output.exists()
     job.output.mkdir(parents=True, exist_ok=True)
     # Not a number: a server that watches the folder does not see it.
     trial = job.output / f"trial-{secrets.token_hex(4)}"
@@ -47,6 +49,9 @@ def export(job: formats.Job) -> None:
         print(f"wrote {publish(trial, job.output, job.options['model_version'])}")
     finally:
         remove(trial)
+        if is_new:
+            with contextlib.suppress(OSError):  # the model is in it
+                job.output.rmdir()
 
 
 def next_version(folder: Path) -> int:
@@ -118,11 +123,10 @@ def run_in_fresh_process(
 
 def publish(trial: Path, output: Path, version: int | None) -> Path:
     """Moves a finished model to its version folder; raises ModelError when that exists."""
-    target = output / str(version or next_version(output))
-    if target.exists():
-        raise ModelError(f"{target} exists; choose another --model_version")
-    trial.replace(target)
-    return target
+    number = version or next_version(output)
+    # Another export may have taken it since.
+    formats.check_version(output, number)
+    return trial.replace(output / str(number))
 
 
 def remove(trial: Path) -> None:

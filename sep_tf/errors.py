@@ -1,5 +1,7 @@
 """Errors whose text is one clear line for the person at the keyboard."""
 
+import re
+
 
 class SepTfError(ValueError):
     """Base of every error a user can cause; programs print it as one line and exit 1."""
@@ -15,3 +17,14 @@ class DataError(SepTfError):
 
 class ModelError(SepTfError):
     """Weights, systems or runtimes that are missing or do not fit."""
+
+
+def tensorflow_says(message: str) -> str:
+    """What an error of TensorFlow says, without its names of functions, nodes and operations."""
+    lines = [line.strip() for line in message.splitlines() if line.strip()]
+    failed = [line for line in lines if "assertion failed" in line]
+    said = [line for line in lines if "Error" not in line]
+    line = (failed or said or lines or [""])[0]
+    line = re.sub(r"\{\{.*?\}\} ?| \[Op:.*?\]| name: \S*$", "", line)
+    # What is asserted is in brackets, and so is each value beside it.
+    return re.sub(r"^.*?assertion failed: \[(.*?)\]", r"\1", line)

@@ -85,7 +85,8 @@ for _name, _help in (
 ):
     flags.DEFINE_integer(_name, None, _help, lower_bound=1, flag_values=FLAGS)
 flags.DEFINE_integer(
-    "seed", None, "Seed of the order and the augmentation of the data.",
+    "seed", None,
+    "Seed of the first weights, of dropout, and of the order and augmentation of the data.",
     lower_bound=1, upper_bound=2**32 - 1, flag_values=FLAGS,
 )  # fmt: skip
 flags.DEFINE_float("learning_rate", None, "Peak of Adam's rate.", lower_bound=0, flag_values=FLAGS)
@@ -148,7 +149,7 @@ def main(args: list[str]) -> int:
         from sep_tf.training import loop, stages
         from sep_tf.training import strategy as distribution
         from sep_tf.training.stop import StopRequest
-        from tfrecords import masks
+        from tfrecords import dataset, masks
 
     # First: workers of several machines must find each other before anything is computed. What
     # they say of each other is not dropped, what one machine says of devices it lacks is.
@@ -176,6 +177,8 @@ def main(args: list[str]) -> int:
                 best = _train(stage, strategy, stop, say)
                 say(f"{stage}: best validation loss {best:.5f}", flush=True)
     except loop.BadRecord as error:
+        if dataset.NOT_FINITE in str(error):  # looked for by --debug, and of no record's making
+            raise DataError(f"{FLAGS.data_dir}: {error}") from error
         # Truncation is seen before the first step, damage inside a record only when it is read.
         raise DataError(
             f"{FLAGS.data_dir}: a record is damaged: {error}; `sep-tf inspect --check "
@@ -263,8 +266,9 @@ def _train(name: str, strategy, stop, say) -> float:
     index = schema.DatasetIndex.load(FLAGS.data_dir)
     statistics = index.statistics
     info = stages.DataInfo(
-        index.singers, np.array(statistics.mean), np.array(statistics.std), index.songs
-    )
+        index.singers, np.array(statistics.mean), np.array(statistics.std), index.songs,
+        index.identity,
+    )  # fmt: skip
     overrides = {flag: getattr(FLAGS, flag) for flag in _OVERRIDES}
     overrides |= {flag: None for flag, only in _OF_ONE_STAGE.items() if name != only}
     config = stages.train_config(name, **overrides)

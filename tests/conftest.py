@@ -12,6 +12,7 @@ os.environ.setdefault("KERAS_BACKEND", "tensorflow")
 import dataclasses
 import pathlib
 import pickle
+import shutil
 import signal
 import sys
 
@@ -125,6 +126,14 @@ def run(tmp_path_factory, worker_id) -> Run:
             whole.write_bytes(pickle.dumps(_trained(model_dir)))
             whole.replace(kept)
     return pickle.loads(kept.read_bytes())
+
+
+@pytest.fixture
+def copied(run, tmp_path):
+    """A model_dir of its own with the teacher, the mixture encoder and F0 of `run`."""
+    for name in ("autovc", "encoder", "f0"):
+        shutil.copytree(run.model_dir / name, tmp_path / name)
+    return tmp_path
 
 
 def _trained(model_dir: pathlib.Path) -> Run:

@@ -1,6 +1,7 @@
 """What several test modules share: synthetic singing, checks that every network must pass."""
 
 import csv
+import json
 import pathlib
 from collections.abc import Callable
 
@@ -213,11 +214,18 @@ def make_trainer(
 
     values = {"preset": preset, "batch_size": 3, "phrase_frames": PHRASE, "validation_batches": 1}
     config = stages.train_config(name, **(values | overrides))
-    info = info or stages.DataInfo(SINGERS, np.zeros(64), np.ones(64), SONGS)
+    info = info or data_info()
     strategy = strategy or tf.distribute.get_strategy()
     with strategy.scope():
         stage = stages.STAGES[name](PRESETS[preset], info, model_dir, config, init_from)
     return loop.Trainer(stage, config, PRESETS[preset], data, model_dir, strategy, stop)
+
+
+def data_info(identity: str = ""):
+    """Of the batches here."""
+    from sep_tf.training import stages
+
+    return stages.DataInfo(SINGERS, np.zeros(64), np.ones(64), SONGS, identity)
 
 
 def make_stage(name: str, model_dir: pathlib.Path, init_from=None, singers=SINGERS, **settings):
@@ -228,6 +236,18 @@ def make_stage(name: str, model_dir: pathlib.Path, init_from=None, singers=SINGE
     config = stages.train_config(name, preset="tiny", **settings)
     info = stages.DataInfo(singers, np.zeros(64), np.ones(64))
     return stages.STAGES[name](PRESETS["tiny"], info, model_dir, config, init_from)
+
+
+# Flags of the `run` fixture's stages.
+RUN = {"steps": 200, "validate_every": 50, "learning_rate": 1e-2}
+
+
+def rewrite_settings(folder: pathlib.Path, change: Callable) -> None:
+    """config.json of a stage after `change` of its values."""
+    path = folder / "config.json"
+    values = json.loads(path.read_text())
+    change(values)
+    path.write_text(json.dumps(values))
 
 
 def weights(model) -> list[np.ndarray]:

@@ -36,7 +36,7 @@ def watch(folder: pathlib.Path, name: str) -> None:
 
 def main(folder: str, name: str) -> None:
     trainer = make_trainer(pathlib.Path(folder))
-    arguments = (pathlib.Path(trainer.manager.directory), name)
+    arguments = (trainer.checkpoints.folder, name)
     threading.Thread(target=watch, args=arguments, daemon=True).start()
     trainer.run()
 

@@ -1,12 +1,14 @@
 """Batches of the pipeline: order that can be resumed, shares of workers, masks, other disks."""
 
 import dataclasses
+import re
 
 import numpy as np
 import pytest
 import soundfile
 import tensorflow as tf
 
+from sep_tf import train
 from sep_tf.config import AugmentConfig
 from sep_tf.errors import DataError
 from tests import harness
@@ -215,7 +217,9 @@ def test_masks_silence_a_band_and_a_stretch_of_the_mixture(corpus, options):
 
 
 @pytest.mark.slow
-def test_values_that_are_not_finite_are_named_in_debug(corpus, options, monkeypatch):
+def test_values_that_are_not_finite_are_named_in_debug(
+    corpus, options, monkeypatch, tmp_path, capsys
+):
     mix = augment.mix
 
     def spoiled(*arguments):
@@ -226,6 +230,13 @@ def test_values_that_are_not_finite_are_named_in_debug(corpus, options, monkeypa
     take(corpus, options)
     with pytest.raises(tf.errors.InvalidArgumentError, match="f0 is not finite in a batch of"):
         take(corpus, dataclasses.replace(options, debug=True))
+    # And by the program: not as a damaged record, which none of them is.
+    argv = [f"--data_dir={corpus.records}", f"--model_dir={tmp_path}", "--preset=tiny", "--debug"]
+    argv += ["--stage=f0", "--steps=1", "--phrase_frames=64", "--batch_size=4"]
+    assert train.run(argv) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert re.search(r": f0 is not finite in a batch of the songs \[.*ann-.*\]$", line)
+    assert "damaged" not in line
 
 
 @pytest.mark.slow

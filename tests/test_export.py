@@ -255,14 +255,20 @@ def test_a_folder_is_no_name(tmp_path, capsys, monkeypatch, output):
         (["--weights=sin-lite", "--format=saved_model", "--quantise=int8"], "--quantise is for"),
         (["--weights=sin-lite", "--calibration=."], "--calibration is for --quantise=int8"),
         (["--weights=sin-lite", "--model_version=2"], "--model_version is of a SavedModel"),
+        (["--weights=sin-lite", "--quantise=int8", "--calibration=no"], "no: No such file"),
+        (
+            ["--weights=sin-lite", "--format=saved_model", "--model_version=1"],
+            "out/1 exists; choose another --model_version",
+        ),
     ],
 )
 def test_flags_that_contradict_each_other(tmp_path, capsys, monkeypatch, argv, words):
     """They are told before TensorFlow is loaded."""
     monkeypatch.delattr("sep_tf.cli.import_tensorflow")
+    (tmp_path / "out" / "1").mkdir(parents=True)
     argv = [*argv, f"--output={tmp_path / 'out'}"]
     assert words in harness.one_line_error(program.run, argv, capsys)
-    assert not list(tmp_path.iterdir())
+    assert [path.name for path in tmp_path.rglob("*")] == ["out", "1"]
 
 
 @pytest.mark.parametrize("how", ["dynamic", "int8"])

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from export import __main__ as program
-from export import graph, module, saved_model
+from export import formats, graph, module, saved_model
 from sep_tf import analysis, models, runtimes
 from sep_tf.config import PRESETS, ExtractConfig
 from sep_tf.errors import ModelError
@@ -15,6 +15,8 @@ from sep_tf.runtimes import chunks
 from sep_tf.runtimes.signatures import SIGNATURES
 from sep_tf.separator import Separator
 from tests import harness
+
+ROOT = pathlib.Path(__file__).parent.parent
 
 FRAMES = 64
 SINGERS = ("ann", "ben", "cid")
@@ -270,4 +272,19 @@ def test_recurrent_networks_run_too(tmp_path, sound):
 
 
 def test_the_longest_request_is_stated():
-    assert graph.MAX_SECONDS == 60
+    served = (ROOT / "docs" / "serving.md").read_text(encoding="utf-8")
+    assert f"at 32 kHz, up to {graph.MAX_SECONDS} s |" in served
+
+
+def test_what_is_refused_leaves_no_folder(sin, tmp_path, monkeypatch):
+    def refused(*_):
+        raise ModelError("it differs")
+
+    monkeypatch.setattr(saved_model, "write", refused)
+    job = formats.Job(*sin[:2], tmp_path / "models", None, options={"model_version": None})
+    for made in (False, True):
+        if made:
+            job.output.mkdir()
+        with pytest.raises(ModelError, match="it differs"):
+            saved_model.export(job)
+        assert job.output.exists() == made

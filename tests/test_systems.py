@@ -14,6 +14,7 @@ from sep_tf.errors import ModelError
 from sep_tf.models import systems
 from sep_tf.runtimes.signatures import SIGNATURES
 from tests import harness
+from tfrecords import schema
 
 FRAMES = 64
 SINGERS = ("ann", "ben", "cid")
@@ -67,6 +68,18 @@ def test_every_system_is_exported_as_both_files(run, tmp_path, system):
         assert found[name].shape == port.shape(info.frames)
         scale = max(expected[name].std(), 1e-3)
         assert np.abs(found[name] - expected[name]).max() < 1e-3 * scale, name
+
+
+def test_records_do_not_rename_the_singers(run, corpus, tmp_path):
+    """Of a model_dir that names them; as many others would sing under wrong names."""
+    index = schema.DatasetIndex.load(corpus.records)
+    assert module.assemble(run.model_dir, "tiny", "sdn", corpus.records)[1].singers == index.singers
+    others = dataclasses.replace(index, singers=("zoe", "yan"))
+    harness.write_index(others, tmp_path)
+    with pytest.raises(
+        ModelError, match=r"sdn learned other singers than those of .* \(ann is not"
+    ):
+        module.assemble(run.model_dir, "tiny", "sdn", tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -106,6 +106,30 @@ def test_no_checkpoint_that_is_whole(whole, tmp_path):
         make_trainer(tmp_path).run()
 
 
+@pytest.mark.parametrize("content", ["", 'model_checkpoint_path: "ck', "\0" * 80, None])
+def test_a_list_of_checkpoints_that_is_damaged(whole, tmp_path, capsys, content):
+    """TensorFlow's own, a text file that a machine without power leaves short."""
+    shutil.copytree(whole.folder, tmp_path / "autovc")
+    path = tmp_path / "autovc" / "checkpoints" / "checkpoint"
+    path.unlink() if content is None else path.write_text(content)
+    damage(tmp_path, 6)
+    capsys.readouterr()
+    again = make_trainer(tmp_path)
+    again.run()
+    assert "resumed at step 4" in capsys.readouterr().out
+    assert_ends_like(again, whole)
+
+
+@pytest.mark.parametrize("content", ["", "step,train_lo"])
+def test_a_log_cut_short_in_its_first_line(tmp_path, content):
+    (tmp_path / "log.csv").write_text(content)
+    kept = log.RunLog(tmp_path)
+    kept.rewind(0)
+    for step in (1, 2):
+        kept.row({"step": step, "loss": 0.5})
+    assert (tmp_path / "log.csv").read_text() == "step,loss\n1,0.5\n2,0.5\n"
+
+
 def test_rows_beyond_the_checkpoint_are_dropped(tmp_path):
     path = tmp_path / "log.csv"
     path.write_text("step,train_loss\n1,0.5\n2,0.25\n3,0.125\n4")

@@ -15,32 +15,12 @@ from sep_tf.errors import ModelError
 from sep_tf.training import settings, stages
 from tests import harness
 
-# As in the `run` fixture.
-RUN = {"steps": 200, "validate_every": 50, "learning_rate": 1e-2}
-
-
-@pytest.fixture
-def copied(run, tmp_path):
-    """A model_dir of its own with the teacher, the mixture encoder and F0 of `run`."""
-    for name in ("autovc", "encoder", "f0"):
-        shutil.copytree(run.model_dir / name, tmp_path / name)
-    return tmp_path
-
-
-def rewrite(folder: pathlib.Path, change) -> None:
-    """config.json of a stage after `change` of its values."""
-    path = folder / settings.NAME
-    values = json.loads(path.read_text())
-    change(values)
-    path.write_text(json.dumps(values))
-
-
 # Kept
 
 
 def test_settings_are_beside_the_checkpoints(run):
     values = json.loads((run.model_dir / "encoder" / "config.json").read_text())
-    assert values["train"]["steps"] == RUN["steps"] and values["model"]["preset"] == "tiny"
+    assert values["train"]["steps"] == harness.RUN["steps"] and values["model"]["preset"] == "tiny"
     assert values["singers"] == list(harness.SINGERS)
     assert values["augment"]["reverb"] == 0.5
     found = settings.load(run.model_dir / "encoder")
@@ -49,20 +29,12 @@ def test_settings_are_beside_the_checkpoints(run):
     assert settings.load(run.model_dir) is None
 
 
-def test_settings_that_came_later_have_their_defaults_on_resume(copied):
-    """A config.json of a version that knew fewer settings is no other configuration."""
-    rewrite(copied / "autovc", lambda values: values["train"].pop("feature_loss"))
-    trainer = harness.make_trainer("autovc", copied, harness.one_batch, **RUN)
-    trainer.run()
-    assert trainer.step == RUN["steps"]
-
-
 def test_a_file_of_two_documents_is_read_as_earlier_versions_wrote_it(copied):
     path = copied / "autovc" / settings.NAME
     values = json.loads(path.read_text())
     path.write_text(json.dumps(values["train"], indent=2) + "\n" + json.dumps(values["model"]))
     assert settings.load(path.parent).singers is None
-    assert harness.make_trainer("autovc", copied, harness.one_batch, **RUN).run() < 2
+    assert harness.make_trainer("autovc", copied, harness.one_batch, **harness.RUN).run() < 2
 
 
 @pytest.mark.parametrize("preset", ["lite", "paper"])
@@ -130,10 +102,10 @@ def test_as_many_singers_but_others(copied):
         start = copied / "autovc" / "best.weights.h5"
         with pytest.raises(ModelError, match=rf"trained on other singers \({words}\)"):
             stages.AutoVCStage(PRESETS["tiny"], info, copied, init_from=start)
-    rewrite(copied / "autovc", lambda values: values["singers"].reverse())
+    harness.rewrite_settings(copied / "autovc", lambda values: values["singers"].reverse())
     words = r"config.json was made with other singers \(the same 2 in another order\); choose"
     with pytest.raises(ModelError, match=words):
-        harness.make_trainer("autovc", copied, harness.one_batch, **RUN)
+        harness.make_trainer("autovc", copied, harness.one_batch, **harness.RUN)
 
 
 def test_a_distortion_is_one_of_the_statistics_that_are_started_from(run):
@@ -150,9 +122,9 @@ def test_a_distortion_is_one_of_the_statistics_that_are_started_from(run):
 
 
 def test_checkpoints_of_another_network_whose_settings_are_not_known(copied):
-    rewrite(copied / "autovc", lambda values: values.update(singers=None))
+    harness.rewrite_settings(copied / "autovc", lambda values: values.update(singers=None))
     info = stages.DataInfo((*harness.SINGERS, "cid"), np.zeros(64), np.ones(64))
-    trainer = harness.make_trainer("autovc", copied, harness.one_batch, info=info, **RUN)
+    trainer = harness.make_trainer("autovc", copied, harness.one_batch, info=info, **harness.RUN)
     with pytest.raises(ModelError, match="ckpt-200 is of another preset or other singers"):
         trainer.run()
 
@@ -162,47 +134,6 @@ def test_damaged_weights_of_an_earlier_stage(copied):
     path.write_bytes(path.read_bytes()[:1000])
     with pytest.raises(ModelError, match="of another stage or damaged"):
         harness.make_trainer("encoder", copied, harness.one_batch)
-
-
-@pytest.mark.parametrize(
-    ("change", "words"),
-    [
-        ({"steps": 41}, "(steps 200, now 41)"),
-        ({"preset": "tiny-paper"}, "(preset tiny, now tiny-paper; "),
-    ],
-)
-def test_other_settings_on_resume(copied, change, words):
-    path = copied / "autovc" / settings.NAME
-    before = path.read_text()
-    with pytest.raises(ModelError) as error:
-        harness.make_trainer("autovc", copied, harness.one_batch, **(RUN | change))
-    assert str(path) in str(error.value) and "--model_dir" in str(error.value)
-    assert words in str(error.value)
-    assert path.read_text() == before
-
-
-def test_other_alterations_on_resume(copied):
-    """Refused where they are known; a file of a version that did not keep them goes on."""
-    rewrite(copied / "encoder", lambda values: values["augment"].update(fade=0.1))
-    words = r"encoder.config.json was made with other settings \(fade 0.1, now 0.0\); resume"
-    with pytest.raises(ModelError, match=words):
-        harness.make_trainer("encoder", copied, harness.one_batch, **RUN)
-    rewrite(copied / "encoder", lambda values: values.update(augment=None))
-    harness.make_trainer("encoder", copied, harness.one_batch, **RUN)
-
-
-def test_other_weights_to_start_from_on_resume(run, tmp_path):
-    """They would be said to be trained, and those of the checkpoint would."""
-    given = stages.weights_path(run.model_dir, "autovc")
-    values = {"steps": 2, "validate_every": 1}
-    harness.make_trainer("autovc", tmp_path, harness.one_batch, init_from=given, **values).run()
-    for same in (given, None):
-        harness.make_trainer("autovc", tmp_path, harness.one_batch, init_from=same, **values)
-    other = stages.weights_path(tmp_path, "autovc")
-    with pytest.raises(ModelError, match=r"config.json began with other weights: give those"):
-        harness.make_trainer("autovc", tmp_path, harness.one_batch, init_from=other, **values)
-    rewrite(tmp_path / "autovc", lambda values: values.pop("init_from"))
-    harness.make_trainer("autovc", tmp_path, harness.one_batch, init_from=other, **values)
 
 
 # Fine-tuning

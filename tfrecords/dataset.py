@@ -9,15 +9,14 @@ but a worker's share of each, are passed over without being decoded.
 import dataclasses
 import fnmatch
 import os
-import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import tensorflow as tf
 
 from sep_tf import spectrogram
 from sep_tf.config import AudioConfig, AugmentConfig, RecordConfig
-from sep_tf.errors import DataError
+from sep_tf.errors import DataError, tensorflow_says
 from tfrecords import augment, cutting, manifest, masks, schema
 
 AUDIO = AudioConfig()
@@ -26,6 +25,8 @@ RECORD = RecordConfig()
 _PHRASES_PER_RECORD = 4
 _BLOCK_EXAMPLES, _BLOCK_FRAMES = 256, 32_768
 _SHUFFLE_RECORDS = 512
+# What is said of values that `PhraseOptions.debug` finds.
+NOT_FINITE = "is not finite in a batch of the songs"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -108,14 +109,8 @@ def _check_first_record(folder: Path | str, path: str) -> None:
     except (tf.errors.DataLossError, tf.errors.InvalidArgumentError) as error:
         raise DataError(
             f"{folder}: a record is damaged: the first of {os.path.basename(path)}: "
-            f"{_reason(error)}; `sep-tf inspect --check {folder}` finds it"
+            f"{tensorflow_says(error.message)}; `sep-tf inspect --check {folder}` finds it"
         ) from error
-
-
-def _reason(error: tf.errors.OpError) -> str:
-    """What TensorFlow says, without its names of functions and nodes."""
-    line = error.message.strip().partition("\n")[0]
-    return re.sub(r"\{\{.*?\}\} ?| \[Op:.*?\]| name: \S*$", "", line)
 
 
 def _count_records(path: str) -> int:
@@ -223,6 +218,7 @@ def phrases(folder: Path | str, options: PhraseOptions, first_batch: int = 0) ->
       DataError: no such data set, split or music; a truncated shard; a batch size that the
         workers cannot share equally.
     """
+    songs = schema.DatasetIndex.load(folder).songs
 
     @_plain
     def finished(cuts: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
@@ -232,7 +228,7 @@ def phrases(folder: Path | str, options: PhraseOptions, first_batch: int = 0) ->
         )
         if options.augment.freq_mask or options.augment.time_mask:
             batch |= _masked(batch, options)
-        return assert_finite(batch) if options.debug else batch
+        return assert_finite(batch, songs) if options.debug else batch
 
     stream = _cuts(folder, options, first_batch).rebatch(
         options.batch_size // options.shard[1], drop_remainder=True
@@ -301,12 +297,14 @@ def _cuts(folder: Path | str, options: PhraseOptions, first_batch: int) -> tf.da
     return stream.map(block, num_parallel_calls=2, deterministic=True)
 
 
-def assert_finite(batch: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+def assert_finite(batch: dict[str, tf.Tensor], songs: Sequence[str]) -> dict[str, tf.Tensor]:
     """The batch, after an assertion that every value is finite; it names the songs if not."""
+    # Music alone is of none: -1.
+    named = tf.gather(tf.constant(["", *songs]), 1 + batch["song_index"])
     checks = [
         tf.debugging.Assert(
             tf.reduce_all(tf.math.is_finite(value)),
-            [f"{name} is not finite in a batch of the songs", batch["song_index"]],
+            [f"{name} {NOT_FINITE}", named],
             summarize=1000,
         )
         for name, value in batch.items()
@@ -364,4 +362,5 @@ def shard_examples(path: Path | str) -> Iterator[dict[str, tf.Tensor]]:
             yield parse(record)
             number += 1
     except (tf.errors.DataLossError, tf.errors.InvalidArgumentError) as error:
-        raise DataError(f"{path} record {number} is damaged: {_reason(error)}") from error
+        said = tensorflow_says(error.message)
+        raise DataError(f"{path} record {number} is damaged: {said}") from error

@@ -17,7 +17,7 @@ from absl import flags
 
 from sep_tf import cli
 from sep_tf.config import AudioConfig, RecordConfig
-from sep_tf.errors import DataError
+from sep_tf.errors import DataError, tensorflow_says
 from sep_tf.train import ORDER
 from tfrecords import manifest, schema
 
@@ -56,7 +56,9 @@ flags.DEFINE_enum(
     "Stage that --examples are altered for; without one they have levels alone.",
     flag_values=FLAGS,
 )
-flags.DEFINE_integer("seed", 1, "Seed of --examples.", lower_bound=0, flag_values=FLAGS)
+flags.DEFINE_integer(
+    "seed", 1, "Seed of --examples.", lower_bound=0, upper_bound=2**32 - 1, flag_values=FLAGS
+)
 
 
 @dataclasses.dataclass
@@ -103,8 +105,7 @@ def summarise(folder: Path | str, index: schema.DatasetIndex, strict: bool) -> S
     for path in dataset.shard_files(folder):
         try:
             for record in check.records(path):
-                if strict:
-                    checker.check(record)
+                checker.check(record, place=strict)
                 _add(summary, schema.parse_shard_name(os.path.basename(path))[0], record)
         except DataError as error:
             if not strict:
@@ -281,9 +282,8 @@ def main(args: list[str]) -> int:
         try:
             write_examples(folder, output_dir, FLAGS.examples, *drawn)
         except tf.errors.InvalidArgumentError as error:
-            raise DataError(
-                f"{folder}: a record is damaged: {error.message}; --check finds it"
-            ) from error
+            said = tensorflow_says(error.message)
+            raise DataError(f"{folder}: a record is damaged: {said}; --check finds it") from error
         print(f"\n{output_dir}: {FLAGS.examples} examples")
     return 0
 

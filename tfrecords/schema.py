@@ -81,6 +81,12 @@ class DatasetIndex:
         """The contents of dataset.json."""
         return json.dumps(dataclasses.asdict(self), indent=1, sort_keys=True) + "\n"
 
+    @property
+    def identity(self) -> str:
+        """Digest of all but the statistics, whose last digits hang on the order of sums."""
+        values = dataclasses.asdict(self) | {"statistics": None}
+        return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
+
     @classmethod
     def load(cls, folder: Path | str) -> "DatasetIndex":
         """Reads and checks dataset.json; raises DataError that names the file."""

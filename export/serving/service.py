@@ -17,9 +17,8 @@ from tensorflow_serving.apis import (
     prediction_service_pb2_grpc,
 )
 
-from sep_tf.errors import ModelError
+from sep_tf.errors import ModelError, tensorflow_says
 from sep_tf.runtimes import version_folder
-from sep_tf.runtimes.saved_model import reason
 
 _STATUS = {
     grpc.StatusCode.NOT_FOUND: 404,
@@ -81,7 +80,7 @@ class Models:
         try:
             return dict(function(**inputs))
         except tf.errors.InvalidArgumentError as error:
-            raise Refused(bad, reason(error)) from error
+            raise Refused(bad, tensorflow_says(error.message)) from error
         except tf.errors.ResourceExhaustedError as error:
             raise Refused(grpc.StatusCode.RESOURCE_EXHAUSTED, str(error.message)) from error
 

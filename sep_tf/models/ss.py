@@ -2,9 +2,8 @@
 
 from keras import layers, ops
 
-from sep_tf import pitch
 from sep_tf.config import AudioConfig, ModelConfig
-from sep_tf.models import blocks
+from sep_tf.models import blocks, f0_decoding
 
 
 class SS(blocks.Network):
@@ -55,11 +54,10 @@ class SS(blocks.Network):
         heads = self.heads(magnitude, training=training)
         features = self.normaliser.denormalise(heads["features"])
         size = AudioConfig().envelope_size
-        octaves = heads["f0_normalised"] * (pitch.RANGE_CENTS / 1200.0)
         return {
             "envelope": features[:, :, :size],
             "aperiodicity": ops.minimum(features[:, :, size:], 0.0),
-            "f0": pitch.F_MIN * ops.power(2.0, octaves),
+            "f0": f0_decoding.decode(heads, "continuous"),
             "voicing": ops.sigmoid(heads["voicing"]),
         }
 

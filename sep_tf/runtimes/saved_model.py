@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from sep_tf.errors import ModelError
+from sep_tf.errors import ModelError, tensorflow_says
 from sep_tf.runtimes import ModelInfo
 
 # Beside the graph.
@@ -21,14 +21,6 @@ def read_info(path: Path) -> ModelInfo:
     except (OSError, ValueError) as error:
         raise ModelError(f"{path} is no model of sep_tf: {error}") from error
     return ModelInfo.from_dict(values, path)
-
-
-def reason(error: Any) -> str:
-    """What TensorFlow's error says, without where in the graph it happened."""
-    lines = [line.strip() for line in str(error.message).splitlines() if line.strip()]
-    said = [line for line in lines if "assertion failed" in line or "Error" not in line]
-    failed = [line for line in said if "assertion failed" in line]
-    return (failed or said or lines or [type(error).__name__])[0]
 
 
 class SavedModelRuntime:
@@ -55,5 +47,5 @@ class SavedModelRuntime:
         try:
             out = self._run(**{name: tf.constant(value) for name, value in batch.items()})
         except tf.errors.InvalidArgumentError as error:
-            raise ModelError(reason(error)) from error
+            raise ModelError(tensorflow_says(error.message)) from error
         return {name: value.numpy()[0] for name, value in out.items()}

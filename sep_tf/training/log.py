@@ -1,6 +1,7 @@
 """What a training leaves for people: log.csv, TensorBoard curves and pictures, a progress line."""
 
 import csv
+import io
 from pathlib import Path
 
 import numpy as np
@@ -23,8 +24,11 @@ class RunLog:
         """Drops rows beyond `step`: a run that was killed wrote them after its last checkpoint."""
         if not self._on or not self._path.is_file():
             return
-        with self._path.open(newline="", encoding="utf-8") as file:
-            head, *rows = [row for row in csv.reader(file)] or [[]]
+        text = self._path.read_text(encoding="utf-8", errors="replace")
+        if "\n" not in text:  # cut short in its first line
+            self._path.unlink()
+            return
+        head, *rows = csv.reader(io.StringIO(text, newline=""))
         # A row that was cut short as well.
         kept = [row for row in rows if len(row) == len(head) and _number(row[0]) <= step]
         if len(kept) == len(rows):
@@ -43,12 +47,11 @@ class RunLog:
             for name, value in values.items():
                 tf.summary.scalar(name, value)
         self._summary.flush()
-        columns = self._columns() or list(values)
-        is_new = not self._path.is_file()
+        columns = self._columns()
         with self._path.open("a", newline="", encoding="utf-8") as file:
             # A log begun by an earlier version keeps its columns.
-            writer = csv.DictWriter(file, columns, extrasaction="ignore", restval="")
-            if is_new:
+            writer = csv.DictWriter(file, columns or values, extrasaction="ignore", restval="")
+            if not columns:
                 writer.writeheader()
             writer.writerow(values)
 

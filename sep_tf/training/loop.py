@@ -3,7 +3,6 @@
 import functools
 import itertools
 import math
-import re
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,9 +13,10 @@ import numpy as np
 import tensorflow as tf
 
 from sep_tf.config import ModelConfig, TrainConfig
-from sep_tf.errors import ModelError, SepTfError
+from sep_tf.errors import SepTfError, tensorflow_says
 from sep_tf.training import heard, settings
 from sep_tf.training import strategy as distribution
+from sep_tf.training.checkpoints import Checkpoints
 from sep_tf.training.log import RunLog
 from sep_tf.training.stage import Stage, weights_path
 from sep_tf.training.stop import StopRequest
@@ -30,8 +30,6 @@ _SHOWN = 3
 _MEASURED = 2
 # Between validations a line says that the training is alive.
 _SECONDS_A_LINE = 60.0
-# What TensorFlow says of a checkpoint whose files are missing or cut short; an IndexError too.
-_DAMAGED = (tf.errors.DataLossError, tf.errors.NotFoundError, tf.errors.OutOfRangeError)
 
 
 def make_optimizer(config: TrainConfig) -> keras.optimizers.Optimizer:
@@ -104,15 +102,13 @@ class Trainer:
         self.stale = tf.Variable(0, trainable=False, dtype=tf.int64)
         # Variables one by one: a checkpoint of the objects misses batch statistics of layers that
         # are kept in lists.
-        self.checkpoint = tf.train.Checkpoint(
+        checkpoint = tf.train.Checkpoint(
             model=[variable.value for variable in stage.model.variables],
             optimizer=[variable.value for variable in self.optimizer.variables],
             best=self.best,
             stale=self.stale,
         )
-        self.manager = tf.train.CheckpointManager(
-            self.checkpoint, str(self.folder / "checkpoints"), max_to_keep=2
-        )
+        self.checkpoints = Checkpoints(checkpoint, self.folder / "checkpoints")
         self.log = RunLog(self.folder, self.is_chief)
         self.stop = stop or StopRequest()
 
@@ -120,8 +116,9 @@ class Trainer:
         """Saves the resolved configuration; refuses to resume with another one."""
         info = self.stage.info
         mine = settings.Settings(
-            self.config, model_config, self.stage.augment, info.singers, self.stage.began_with
-        )
+            self.config, model_config, self.stage.augment, info.singers, self.stage.began_with,
+            info.identity, self.stage.heard,
+        )  # fmt: skip
         path = self.folder / settings.NAME
         if path.is_file() and (self.folder / "checkpoints").is_dir():
             mine.check_resumes(settings.load(self.folder), path)
@@ -167,27 +164,14 @@ class Trainer:
         return self.data(self.stage.validation_split, _VALIDATION_SEED)
 
     def _restore(self) -> None:
-        """Goes on from the newest checkpoint that is whole.
-
-        TensorFlow gives a checkpoint its name when it is complete, but a machine that loses power
-        may leave one shorter than it was written.
-        """
-        for path in reversed(self.manager.checkpoints):
-            try:
-                self.checkpoint.restore(path).assert_existing_objects_matched()
-            except (*_DAMAGED, IndexError):
-                self.log.line(f"{self.config.stage}: checkpoint {path} is damaged, passed over")
-                continue
-            except (ValueError, AssertionError) as error:
-                raise ModelError(
-                    f"{path} is of another preset or other singers; choose another --model_dir"
-                ) from error
+        """Goes on from the newest checkpoint that is whole."""
+        stage = self.config.stage
+        if self.checkpoints.restore(
+            lambda path: self.log.line(f"{stage}: checkpoint {path} is damaged, passed over")
+        ):
             # Its statistics are those that this run began with.
             self.stage.weigh()
-            self.log.line(f"{self.config.stage}: resumed at step {self.step}")
-            return
-        if self.manager.checkpoints:
-            raise ModelError(f"every checkpoint in {self.manager.directory} is damaged")
+            self.log.line(f"{stage}: resumed at step {self.step}")
 
     def _train_segment(self, batches: Iterator) -> None:
         """Steps up to the next validation, then validation and a checkpoint."""
@@ -235,15 +219,17 @@ class Trainer:
 
     def _save(self) -> None:
         if self.is_chief:
-            self.manager.save(self.step)
+            self.checkpoints.save(self.step)
 
     def _check_finite(
         self, values: dict[str, float], batch: dict[str, Any], name: str = "loss"
     ) -> None:
         """Raises SepTfError that names the songs of the batch whose loss or gradient is NaN."""
-        # The norm too: a gradient that is NaN spoils the weights although the loss was finite.
-        if math.isfinite(values["loss"]) and math.isfinite(values.get("gradient_norm", 0.0)):
-            return
+        if math.isfinite(values["loss"]):
+            # The norm too: a gradient that is NaN spoils the weights although the loss was finite.
+            if math.isfinite(values.get("gradient_norm", 0.0)):
+                return
+            name = "gradient"
         parts = self.strategy.experimental_local_results(batch["song_index"])
         numbers = np.unique(np.concatenate([np.atleast_1d(part) for part in parts]))
         songs = ", ".join(self.stage.info.song(number) for number in numbers)
@@ -253,8 +239,8 @@ class Trainer:
         )
 
     def _last_good(self) -> str:
-        kept = self.manager.latest_checkpoint
-        return f"the last good checkpoint is {kept}" if kept else "no checkpoint was written before"
+        kept = self.checkpoints.paths
+        return f"the last good checkpoint is {kept[-1]}" if kept else "no checkpoint was written"
 
     def validate(self) -> dict[str, float]:
         """Mean losses over fixed validation batches, and figures of the first of them.
@@ -335,9 +321,7 @@ class Trainer:
             except StopIteration:
                 return
             except (tf.errors.DataLossError, tf.errors.InvalidArgumentError) as error:
-                # Without TensorFlow's names of functions and nodes.
-                reason = re.sub(r"\{\{.*?\}\} ?", "", error.message.strip()).splitlines()[0]
-                raise BadRecord(reason) from error
+                raise BadRecord(tensorflow_says(error.message)) from error
             yield batch
 
     @tf.function(autograph=False)

@@ -23,6 +23,9 @@ class Settings:
       singers: names in the order of the one-hot; None in files of versions that did not keep them.
       init_from: digest of the weights it began with, "" for none; None in files of versions that
         did not keep it.
+      records: digest of the data set's index, likewise.
+      earlier: digests of the weights of the stages it hears, by name; without those that came
+        with `init_from`.
     """
 
     train: TrainConfig
@@ -30,13 +33,12 @@ class Settings:
     augment: AugmentConfig | None = None
     singers: tuple[str, ...] | None = None
     init_from: str | None = None
+    records: str | None = None
+    earlier: dict[str, str] = dataclasses.field(default_factory=dict)
 
     def save(self, folder: Path) -> None:
         """Writes the file, complete or not at all."""
-        values = {
-            name: dataclasses.asdict(part) if dataclasses.is_dataclass(part) else part
-            for name, part in vars(self).items()
-        }
+        values = dataclasses.asdict(self)
         with overwriting.replacing(folder / NAME) as partial:
             Path(partial).write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
 
@@ -62,6 +64,17 @@ class Settings:
                 f"{path} began with other weights: give those to --init_from, or choose another "
                 "--model_dir"
             )
+        if self.records and other.records not in (None, self.records):
+            raise ModelError(
+                f"{path} was made with other records, of which the steps before were: choose "
+                "another --model_dir, and --init_from to begin with its weights"
+            )
+        for name, digest in self.earlier.items():
+            if other.earlier.get(name, digest) != digest:
+                raise ModelError(
+                    f"{path} was made with other weights of stage {name}: put those back, or "
+                    "choose another --model_dir"
+                )
 
 
 def load(folder: Path) -> Settings | None:
@@ -82,6 +95,8 @@ def load(folder: Path) -> Settings | None:
             None if augment is None else AugmentConfig.from_dict(augment),
             None if singers is None else tuple(singers),
             values.get("init_from"),
+            values.get("records"),
+            dict(values.get("earlier", {})),
         )
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None

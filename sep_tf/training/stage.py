@@ -28,6 +28,8 @@ class DataInfo:
     mean: np.ndarray
     std: np.ndarray
     songs: tuple[str, ...] = ()
+    # Digest of its index, which other records do not have; "" where nobody asks.
+    identity: str = ""
 
     def song(self, index: int) -> str:
         """The song of a batch's `song_index`."""
@@ -111,8 +113,10 @@ class Stage:
         """
         # Stages whose networks it uses.
         self.earlier = list(self.needed(model_config))
+        # What is frozen is in checkpoints, too.
+        resumes = any((model_dir / self.name / "checkpoints").glob("*.index"))
         for needed in self.earlier:
-            if init_from is None or needed != self.frozen:
+            if needed != self.frozen or not (init_from or resumes):
                 self.require(needed, model_dir)
         self.info = info
         # Of the weights it begins with: to go on from others would be another training.
@@ -132,6 +136,12 @@ class Stage:
             self._freeze(getattr(self.model, self.frozen), model_dir, init_from)
         # What is trained and what frozen, and where the weights come from, in one line.
         self.summary = self._summary(model_dir, init_from)
+        # As with `began_with`.
+        self.heard = {
+            name: runtimes.file_digest(source)
+            for name in self.earlier
+            if (source := self._source(name, model_dir, init_from)) not in (None, init_from)
+        }
 
     @classmethod
     def needed(cls, model_config: ModelConfig) -> tuple[str, ...]:
@@ -141,16 +151,17 @@ class Stage:
 
     def _freeze(self, part: Any, model_dir: Path, init_from: Path | None) -> None:
         source = self._source(self.frozen, model_dir, init_from)
-        if source != init_from:
+        if source not in (None, init_from):
             restore(part, source)
         part.trainable = self._tunes(self.frozen)
 
     def _source(self, earlier: str, model_dir: Path, init_from: Path | None) -> Path | None:
-        """Where the weights of an earlier stage's network come from."""
+        """Where the weights of an earlier stage's network come from; None for a checkpoint."""
         path = weights_path(model_dir, earlier)
         # What goes on learning stays with the decoder it has learned with.
-        own = self._tunes(earlier) or not path.is_file()
-        return init_from if init_from and own else path
+        if init_from and self._tunes(earlier):
+            return init_from
+        return path if path.is_file() else init_from
 
     def _tunes(self, earlier: str) -> bool:
         return earlier == self.frozen and self.config.tune_encoder
@@ -162,7 +173,8 @@ class Stage:
             parts[0] += f", from {init_from}"
         for name in self.earlier:
             kept = "trained on" if self._tunes(name) else "frozen"
-            parts.append(f"{name} {kept}, from {self._source(name, model_dir, init_from)}")
+            source = self._source(name, model_dir, init_from) or "its checkpoint"
+            parts.append(f"{name} {kept}, from {source}")
         return "; ".join(parts)
 
     @property

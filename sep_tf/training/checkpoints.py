@@ -1,0 +1,69 @@
+"""The newest two checkpoints of a training, whatever a power cut has left of its files."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import tensorflow as tf
+
+from sep_tf.errors import ModelError
+
+# What TensorFlow says of a checkpoint whose files are missing or cut short; an IndexError too.
+_DAMAGED = (tf.errors.DataLossError, tf.errors.NotFoundError, tf.errors.OutOfRangeError)
+
+
+class Checkpoints:
+    """Of the variables of a `tf.train.Checkpoint`, named by the step they were saved at."""
+
+    def __init__(self, checkpoint: tf.train.Checkpoint, folder: Path) -> None:
+        """Names the folder, which need not exist."""
+        self._checkpoint, self.folder = checkpoint, folder
+        try:
+            self._manager = self._managed()
+        except ValueError:
+            # TensorFlow's list of checkpoints was cut short; it is only for what to remove.
+            (folder / "checkpoint").unlink()
+            self._manager = self._managed()
+
+    def _managed(self) -> tf.train.CheckpointManager:
+        return tf.train.CheckpointManager(self._checkpoint, str(self.folder), max_to_keep=2)
+
+    @property
+    def paths(self) -> list[str]:
+        """Those that are there, the newest last, whatever TensorFlow's list of them says."""
+        steps = {
+            int(path.stem.removeprefix("ckpt-")): path.with_suffix("")
+            for path in self.folder.glob("ckpt-*.index")
+        }
+        return [str(steps[step]) for step in sorted(steps)]
+
+    def save(self, step: int) -> None:
+        """Writes one, and removes the oldest of three."""
+        self._manager.save(step)
+
+    def restore(self, passed_over: Callable[[str], object]) -> bool:
+        """Goes back to the newest checkpoint that is whole; False where there is none at all.
+
+        TensorFlow gives a checkpoint its name when it is complete, but a machine that loses power
+        may leave one shorter than it was written.
+
+        Args:
+          passed_over: called with the path of each that is damaged.
+
+        Raises:
+          ModelError: all are damaged, or the newest is another network's.
+        """
+        paths = self.paths
+        for path in reversed(paths):
+            try:
+                self._checkpoint.restore(path).assert_existing_objects_matched()
+            except (*_DAMAGED, IndexError):
+                passed_over(path)
+                continue
+            except (ValueError, AssertionError) as error:
+                raise ModelError(
+                    f"{path} is of another preset or other singers; choose another --model_dir"
+                ) from error
+            return True
+        if paths:
+            raise ModelError(f"every checkpoint in {self.folder} is damaged")
+        return False
