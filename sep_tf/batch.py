@@ -226,9 +226,13 @@ def done_row(element: dict[str, Any]) -> dict[str, Any] | None:
         )
     if "error" in row:
         return None
-    same = row.get("stamp") == _stamp(element["input"]) and row.get("how") == _how(element)
     there = element["features"] is None or os.path.exists(element["features"])
-    return row if same and there else None
+    return row if there and _is_of(row, element) else None
+
+
+def _is_of(row: dict[str, Any], element: dict[str, Any]) -> bool:
+    """Whether a row is of this state of the song, extracted in this way."""
+    return row.get("stamp") == _stamp(element["input"]) and row.get("how") == _how(element)
 
 
 def _read_row(element: dict[str, Any]) -> dict[str, Any]:
@@ -238,16 +242,6 @@ def _read_row(element: dict[str, Any]) -> dict[str, Any]:
             return json.load(file)
     except (OSError, ValueError):
         return {}
-
-
-def _forget(element: dict[str, Any]) -> None:
-    """Before a song is extracted anew: its row, and features that nothing will replace."""
-    made = _read_row(element)
-    if made.get("how", {}).get("features") and not element["features"]:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(element["output"].removesuffix(_VOICE) + _FEATURES)
-    with contextlib.suppress(FileNotFoundError):
-        os.unlink(element["row"])
 
 
 def _how(element: dict[str, Any]) -> dict[str, Any]:
@@ -264,7 +258,7 @@ def extract_song(element: dict[str, Any], separator: "Separator") -> dict[str, A
     from sep_tf import overwriting
 
     row: dict[str, Any] = {"stamp": _stamp(element["input"]), "how": _how(element)}
-    row["song"] = os.path.realpath(element["input"])
+    row["song"], before = os.path.realpath(element["input"]), _read_row(element)
     final = {key: element[key] for key in ("features", "output") if element[key]}
     # By their endings, which name the formats.
     partial = {key: element["row"] + os.path.splitext(path)[1] for key, path in final.items()}
@@ -273,6 +267,10 @@ def extract_song(element: dict[str, Any], separator: "Separator") -> dict[str, A
             element["input"], partial["output"], features_out=partial.get("features")
         )
         os.makedirs(os.path.dirname(element["output"]), exist_ok=True)
+        if before.get("how", {}).get("features") and not element["features"]:
+            # Of the voice that was there; nothing takes their place.
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(element["output"].removesuffix(_VOICE) + _FEATURES)
         for key, path in final.items():
             os.replace(partial[key], path)
         row |= dataclasses.asdict(result) | {"output": element["output"]}
@@ -281,6 +279,10 @@ def extract_song(element: dict[str, Any], separator: "Separator") -> dict[str, A
         for key, path in final.items():
             said = said.replace(partial[key], path)
         row |= {"input": element["input"], "error": said}
+        if os.path.exists(element["output"]) and before:
+            # Of an earlier voice; a song that is not there any more may have moved here.
+            row["how"] = before.get("how")
+            row["song"] = before["song"] if os.path.exists(before.get("song", "")) else row["song"]
     with overwriting.replacing(element["row"]) as path, open(path, "w", encoding="utf-8") as file:
         json.dump(row, file)
     return row
@@ -336,12 +338,12 @@ def run_pipeline(elements: list[dict[str, Any]], workers: int, beam_flags: Seque
         )
 
     def finished() -> list[int]:
-        return [n for n, element in enumerate(elements) if os.path.exists(element["row"])]
+        # Rows of earlier runs, which say whose voice is there, say nothing of this one.
+        return [n for n, e in enumerate(elements) if _stamp(e["row"]) != earlier[n]]
 
-    # Rows of earlier runs say nothing of this one. Longest first: all workers end together.
+    # Longest first: all workers end together.
     elements = sorted(elements, key=lambda element: -_size(element["input"]))
-    for element in elements:
-        _forget(element)
+    earlier = [_stamp(element["row"]) for element in elements]
     sizes = [_size(element["input"]) for element in elements]
     with (
         progress.Reporter(PROGRAM.note) as report,
@@ -366,6 +368,8 @@ def write_reports(plan: list[dict[str, Any]], folder: str) -> list[dict[str, Any
     for element in plan:
         untried = {"input": element["input"], "error": f"{element['input']}: was not tried"}
         row = rows.get(element["row"], untried)
+        if "error" not in row and not _is_of(row, element):
+            row = untried
         if "error" in row:
             failed.append(row)
     done = [row for row in rows.values() if "error" not in row]

@@ -21,10 +21,12 @@ class ModelError(SepTfError):
 
 def tensorflow_says(message: str) -> str:
     """What an error of TensorFlow says, without its names of functions, nodes and operations."""
-    lines = [line.strip() for line in message.splitlines() if line.strip()]
-    failed = [line for line in lines if "assertion failed" in line]
-    said = [line for line in lines if "Error" not in line]
-    line = (failed or said or lines or [""])[0]
-    line = re.sub(r"\{\{.*?\}\} ?| \[Op:.*?\]| name: \S*$", "", line)
+    lines = [line.strip() for line in message.splitlines()]
+    # The last line says it; those before name functions, those in brackets nodes.
+    said = [line for line in lines if line and not line.startswith("[[")]
+    failed = [line for line in said if "assertion failed" in line]
+    line = (failed or said[-1:] or [""])[0]
+    line = re.sub(r"\{\{.*?\}\} ?| ?\[Op:.*?\]| name:\s*\S*$", "", line)
+    line = re.sub(r"^Error in user-defined function passed to .*? Iterator::\S+: ", "", line)
     # What is asserted is in brackets, and so is each value beside it.
     return re.sub(r"^.*?assertion failed: \[(.*?)\]", r"\1", line)

@@ -177,8 +177,11 @@ def main(args: list[str]) -> int:
                 best = _train(stage, strategy, stop, say)
                 say(f"{stage}: best validation loss {best:.5f}", flush=True)
     except loop.BadRecord as error:
-        if dataset.NOT_FINITE in str(error):  # looked for by --debug, and of no record's making
-            raise DataError(f"{FLAGS.data_dir}: {error}") from error
+        if dataset.NOT_FINITE in str(error):  # looked for by --debug
+            raise DataError(
+                f"{FLAGS.data_dir}: {error}; made by the alterations, unless `sep-tf inspect "
+                f"--check {FLAGS.data_dir}` finds it"
+            ) from error
         # Truncation is seen before the first step, damage inside a record only when it is read.
         raise DataError(
             f"{FLAGS.data_dir}: a record is damaged: {error}; `sep-tf inspect --check "

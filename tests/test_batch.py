@@ -15,7 +15,7 @@ import soundfile
 
 from sep_tf import analysis, audio_io, batch, runtimes
 from tests import harness
-from tfrecords import exclusive
+from tfrecords import engine, exclusive
 
 pytest.importorskip("apache_beam", reason="apache_beam is not installed (extra [data])")
 
@@ -147,6 +147,25 @@ def test_features_of_another_voice_do_not_stay(songs):
     assert os.path.exists("out/one.npz")
     assert batch.run([*argv, "--nofeatures", "--f0=harvest"]) == 0
     assert sorted(path.name for path in Path("out").glob("*.npz")) == ["deep.npz"]
+
+
+def test_a_run_that_is_stopped_forgets_nothing(songs, monkeypatch, capsys):
+    argv = ["--output_dir=out", "--workers=1"]
+    assert batch.run(["songs/one.wav", *argv]) == 0
+
+    def stopped(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(engine, "run", stopped)
+        assert batch.run(["songs/one.wav", *argv, "--nofeatures", "--f0=harvest"]) == 130
+    assert os.path.exists("out/one.npz")
+    line = harness.one_line_error(batch.run, ["songs/deep/one.wav", *argv], capsys)
+    assert "out/one.voice.wav is the voice of" in line
+    # What an engine has not done is not said to be done.
+    monkeypatch.setattr(engine, "run", lambda *_: None)
+    assert batch.run(["songs/one.wav", *argv, "--f0=harvest"]) == 1
+    assert "songs/one.wav: was not tried" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

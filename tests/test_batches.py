@@ -235,7 +235,7 @@ def test_values_that_are_not_finite_are_named_in_debug(
     argv += ["--stage=f0", "--steps=1", "--phrase_frames=64", "--batch_size=4"]
     assert train.run(argv) == 1
     (line,) = capsys.readouterr().err.splitlines()
-    assert re.search(r": f0 is not finite in a batch of the songs \[.*ann-.*\]$", line)
+    assert re.search(r": f0 is not finite in a batch of the songs \[.*ann-.*\]; made by", line)
     assert "damaged" not in line
 
 

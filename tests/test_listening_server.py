@@ -264,8 +264,8 @@ def test_the_lines_of_the_bar_chart():
 
 def test_names_of_systems_are_no_formulas():
     pytest.importorskip("matplotlib")
-    odd = results.Preference("quality", "a$_$", "b$", 6, 2, 0, 0.75, (0.35, 0.97), 0.3)
-    asked = design.make(["song"], [("a$_$", "b$")], ["quality"], 1, 0, 1)
+    odd = results.Preference("quality", "a$_$", "b", 6, 2, 0, 0.75, (0.35, 0.97), 0.3)
+    asked = design.make(["song"], [("a$_$", "b")], ["quality"], 1, 0, 1)
     found = results.evaluate([], asked, ties=False)
     assert report_writer.chart(dataclasses.replace(found, preferences=(odd,))).startswith(
         b"\x89PNG"

@@ -118,6 +118,10 @@ def test_a_list_of_checkpoints_that_is_damaged(whole, tmp_path, capsys, content)
     again.run()
     assert "resumed at step 4" in capsys.readouterr().out
     assert_ends_like(again, whole)
+    assert [pathlib.Path(path).name for path in again.checkpoints.paths] == ["ckpt-4", "ckpt-6"]
+    again.checkpoints.save(8)
+    assert [pathlib.Path(path).name for path in again.checkpoints.paths] == ["ckpt-6", "ckpt-8"]
+    assert not list(path.parent.glob("ckpt-4.*"))
 
 
 @pytest.mark.parametrize("content", ["", "step,train_lo"])
@@ -130,9 +134,11 @@ def test_a_log_cut_short_in_its_first_line(tmp_path, content):
     assert (tmp_path / "log.csv").read_text() == "step,loss\n1,0.5\n2,0.5\n"
 
 
-def test_rows_beyond_the_checkpoint_are_dropped(tmp_path):
+@pytest.mark.parametrize("cut", ["4", "2,0.2"])
+def test_rows_beyond_the_checkpoint_are_dropped(tmp_path, cut):
+    """And one that was cut short, though it looks whole."""
     path = tmp_path / "log.csv"
-    path.write_text("step,train_loss\n1,0.5\n2,0.25\n3,0.125\n4")
+    path.write_text(f"step,train_loss\n1,0.5\n2,0.25\n3,0.125\n{cut}")
     log.RunLog(tmp_path).rewind(2)
     assert path.read_text().split() == ["step,train_loss", "1,0.5", "2,0.25"]
     log.RunLog(tmp_path).rewind(0)

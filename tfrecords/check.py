@@ -1,5 +1,6 @@
 """Whether every record of a data set holds what its schema says (DESIGN: Files)."""
 
+import contextlib
 import dataclasses
 import os
 from collections.abc import Iterator
@@ -65,17 +66,17 @@ class Checker:
         self._songs: dict[int, tuple[str, int]] = {}
         self._last: dict[str, int] = {}
 
-    def check(self, record: Record, place: bool = True) -> None:
-        """Raises DataError that names shard, record and song unless all is as it should be.
-
-        Args:
-          record: the next one of its shard.
-          place: whether it must also be where it belongs.
-        """
-        try:
+    def check(self, record: Record) -> None:
+        """Raises DataError that names shard, record and song unless all is as it should be."""
+        with self.placed(record):
             self._check_fields(record)
-            if place:
-                self._check_place(record)
+            self._check_place(record)
+
+    @contextlib.contextmanager
+    def placed(self, record: Record) -> Iterator[None]:
+        """Within, a DataError names shard, record and song."""
+        try:
+            yield
         except DataError as error:
             song = record.values["song_index"]
             known = 0 <= song < len(self._index.songs)

@@ -97,7 +97,7 @@ def summarise(folder: Path | str, index: schema.DatasetIndex, strict: bool) -> S
         shard's other records are passed over.
 
     Raises:
-      DataError: no shards; without `strict`, a shard that cannot be read.
+      DataError: no shards; without `strict`, a record that cannot be counted.
     """
     from tfrecords import check, dataset
 
@@ -105,8 +105,10 @@ def summarise(folder: Path | str, index: schema.DatasetIndex, strict: bool) -> S
     for path in dataset.shard_files(folder):
         try:
             for record in check.records(path):
-                checker.check(record, place=strict)
-                _add(summary, schema.parse_shard_name(os.path.basename(path))[0], record)
+                if strict:
+                    checker.check(record)
+                with checker.placed(record):
+                    _add(summary, schema.parse_shard_name(os.path.basename(path))[0], record)
         except DataError as error:
             if not strict:
                 raise
@@ -125,10 +127,12 @@ def _add(summary: Summary, family: str, record) -> None:
     song.frames += values["frames"]
     song.own_backing |= bool(values["vocals"] and values["backing"])
     if values["vocals"]:
-        voiced = record.array("voiced") > 0
+        voiced, f0 = record.array("voiced") > 0, record.array("f0")
+        if len(f0) != len(voiced):
+            raise DataError(f"{len(f0)} frames of f0, {len(voiced)} of voicing")
         song.voiced += int(voiced.sum())
         if family == "train":
-            summary.f0.update(np.round(record.array("f0")[voiced]).astype(int).tolist())
+            summary.f0.update(np.round(f0[voiced & np.isfinite(f0)]).astype(int).tolist())
 
 
 def report(folder: Path | str, index: schema.DatasetIndex, summary: Summary) -> list[str]:

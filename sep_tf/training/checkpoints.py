@@ -21,7 +21,7 @@ class Checkpoints:
             self._manager = self._managed()
         except ValueError:
             # TensorFlow's list of checkpoints was cut short; it is only for what to remove.
-            (folder / "checkpoint").unlink()
+            (folder / "checkpoint").unlink(missing_ok=True)
             self._manager = self._managed()
 
     def _managed(self) -> tf.train.CheckpointManager:
@@ -30,15 +30,16 @@ class Checkpoints:
     @property
     def paths(self) -> list[str]:
         """Those that are there, the newest last, whatever TensorFlow's list of them says."""
-        steps = {
-            int(path.stem.removeprefix("ckpt-")): path.with_suffix("")
-            for path in self.folder.glob("ckpt-*.index")
-        }
-        return [str(steps[step]) for step in sorted(steps)]
+        names = [path.stem.removeprefix("ckpt-") for path in self.folder.glob("ckpt-*.index")]
+        steps = sorted(int(name) for name in names if name.isdecimal())
+        return [str(self.folder / f"ckpt-{step}") for step in steps]
 
     def save(self, step: int) -> None:
-        """Writes one, and removes the oldest of three."""
+        """Writes one, and removes all but the newest two."""
         self._manager.save(step)
+        for path in self.paths[:-2]:  # TensorFlow removes those of its list
+            for file in self.folder.glob(f"{Path(path).name}.*"):
+                file.unlink(missing_ok=True)
 
     def restore(self, passed_over: Callable[[str], object]) -> bool:
         """Goes back to the newest checkpoint that is whole; False where there is none at all.

@@ -29,6 +29,8 @@ class RunLog:
             self._path.unlink()
             return
         head, *rows = csv.reader(io.StringIO(text, newline=""))
+        if not text.endswith("\n"):  # its last row may have lost digits
+            rows[-1] = []
         # A row that was cut short as well.
         kept = [row for row in rows if len(row) == len(head) and _number(row[0]) <= step]
         if len(kept) == len(rows):

@@ -23,9 +23,8 @@ class Settings:
       singers: names in the order of the one-hot; None in files of versions that did not keep them.
       init_from: digest of the weights it began with, "" for none; None in files of versions that
         did not keep it.
-      records: digest of the data set's index, likewise.
-      earlier: digests of the weights of the stages it hears, by name; without those that came
-        with `init_from`.
+      records: identity of the data set, likewise.
+      earlier: digests of the weights of the stages it hears, by name, but for what it decodes.
     """
 
     train: TrainConfig

@@ -28,7 +28,7 @@ class DataInfo:
     mean: np.ndarray
     std: np.ndarray
     songs: tuple[str, ...] = ()
-    # Digest of its index, which other records do not have; "" where nobody asks.
+    # `DatasetIndex.identity`, by which other records are known; "" where nobody asks.
     identity: str = ""
 
     def song(self, index: int) -> str:
@@ -114,9 +114,9 @@ class Stage:
         # Stages whose networks it uses.
         self.earlier = list(self.needed(model_config))
         # What is frozen is in checkpoints, too.
-        resumes = any((model_dir / self.name / "checkpoints").glob("*.index"))
+        self.resumes = any((model_dir / self.name / "checkpoints").glob("ckpt-*.index"))
         for needed in self.earlier:
-            if needed != self.frozen or not (init_from or resumes):
+            if needed != self.frozen or not (init_from or self.resumes):
                 self.require(needed, model_dir)
         self.info = info
         # Of the weights it begins with: to go on from others would be another training.
@@ -136,11 +136,11 @@ class Stage:
             self._freeze(getattr(self.model, self.frozen), model_dir, init_from)
         # What is trained and what frozen, and where the weights come from, in one line.
         self.summary = self._summary(model_dir, init_from)
-        # As with `began_with`.
+        # As with `began_with`, of networks that no checkpoint has.
         self.heard = {
-            name: runtimes.file_digest(source)
+            name: runtimes.file_digest(weights_path(model_dir, name))
             for name in self.earlier
-            if (source := self._source(name, model_dir, init_from)) not in (None, init_from)
+            if name != self.frozen
         }
 
     @classmethod
@@ -157,6 +157,8 @@ class Stage:
 
     def _source(self, earlier: str, model_dir: Path, init_from: Path | None) -> Path | None:
         """Where the weights of an earlier stage's network come from; None for a checkpoint."""
+        if earlier == self.frozen and self.resumes:
+            return None
         path = weights_path(model_dir, earlier)
         # What goes on learning stays with the decoder it has learned with.
         if init_from and self._tunes(earlier):
