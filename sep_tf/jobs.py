@@ -69,20 +69,22 @@ def find_inputs(paths: list[str]) -> list[tuple[str, str]]:
     if not paths:
         raise cli.UsageError("no input given, see --help")
     found: list[tuple[str, str]] = []
+    seen: set[str] = set()
     for path in paths:
-        if not os.path.isdir(path):
-            found.append((path, os.path.basename(path)))
-            continue
-        inside = sorted(audio_below(path))
-        if not inside:
-            found.append((path, os.path.basename(os.path.normpath(path))))
-        found += [(os.path.join(path, name), name) for name in inside]
+        if os.path.isdir(path):
+            inside = [(os.path.join(path, name), name) for name in audio_below(path)]
+            here = inside or [(path, os.path.basename(os.path.normpath(path)))]
+        else:
+            here = [(path, os.path.basename(path))]
+        new = []
+        for file, name in here:  # before they are sorted: what is linked comes last
+            if (real := os.path.realpath(file)) not in seen:
+                seen.add(real)
+                new.append((file, name))
+        found += sorted(new)
     if all(os.path.isdir(file) for file, _ in found):
         raise _without_audio(found[0][0])
-    first: dict[str, tuple[str, str]] = {}
-    for file, name in found:
-        first.setdefault(os.path.realpath(file), (file, name))
-    return list(first.values())
+    return found
 
 
 def _without_audio(folder: str) -> SepTfError:

@@ -208,13 +208,11 @@ def test_weights_to_start_from_that_are_another_network_s(run, tmp_path):
     ("name", "earlier"),
     [("autovc", []), ("encoder", ["autovc"]), ("sdn", ["encoder"]), ("sin", ["encoder", "f0"])],
 )
-def test_a_stage_says_what_it_trains_and_what_is_frozen(run, name, earlier):
-    stage = harness.make_stage(name, run.model_dir)
+def test_a_stage_says_what_it_trains_and_what_is_frozen(copied, name, earlier):
+    stage = harness.make_stage(name, copied)
     count = sum(np.size(value) for value in stage.model.trainable_variables)
     expected = [f"{name}: trains {count:,} parameters"]
-    expected += [
-        f"{part} frozen, from {stages.weights_path(run.model_dir, part)}" for part in earlier
-    ]
+    expected += [f"{part} frozen, from {stages.weights_path(copied, part)}" for part in earlier]
     assert stage.summary.split("; ") == expected
 
 
