@@ -214,7 +214,7 @@ def done_row(element: dict[str, Any]) -> dict[str, Any] | None:
     Raises:
       SepTfError: the voice there is of another song.
     """
-    row = _read_row(element)
+    row = _read_row(element["row"])
     if not row or not os.path.exists(element["output"]):
         return None
     # A song that is not there any more may have moved.
@@ -235,10 +235,10 @@ def _is_of(row: dict[str, Any], element: dict[str, Any]) -> bool:
     return row.get("stamp") == _stamp(element["input"]) and row.get("how") == _how(element)
 
 
-def _read_row(element: dict[str, Any]) -> dict[str, Any]:
-    """What an earlier run said of the song; empty if there is nothing."""
+def _read_row(path: str) -> dict[str, Any]:
+    """What a run said of a song; empty if there is nothing."""
     try:
-        with open(element["row"], encoding="utf-8") as file:
+        with open(path, encoding="utf-8") as file:
             return json.load(file)
     except (OSError, ValueError):
         return {}
@@ -258,7 +258,7 @@ def extract_song(element: dict[str, Any], separator: "Separator") -> dict[str, A
     from sep_tf import overwriting
 
     row: dict[str, Any] = {"stamp": _stamp(element["input"]), "how": _how(element)}
-    row["song"], before = os.path.realpath(element["input"]), _read_row(element)
+    row["song"], before = os.path.realpath(element["input"]), _read_row(element["row"])
     final = {key: element[key] for key in ("features", "output") if element[key]}
     # By their endings, which name the formats.
     partial = {key: element["row"] + os.path.splitext(path)[1] for key, path in final.items()}
@@ -362,8 +362,8 @@ def write_reports(plan: list[dict[str, Any]], folder: str) -> list[dict[str, Any
 
     rows = {}
     for entry in os.scandir(os.path.join(folder, ROWS)):
-        with contextlib.suppress(OSError, ValueError), open(entry.path, encoding="utf-8") as file:
-            rows[entry.path] = json.load(file)
+        if row := _read_row(entry.path):
+            rows[entry.path] = row
     failed = []
     for element in plan:
         untried = {"input": element["input"], "error": f"{element['input']}: was not tried"}

@@ -288,7 +288,7 @@ def test_a_validation_loss_that_is_not_finite_ends_the_run(tmp_path):
         trainer.run()
     assert str(error.value) == (
         "autovc: the validation loss is not finite at step 2, on phrases of "
-        f"{', '.join(harness.SONGS)}; no checkpoint was written"
+        f"{', '.join(harness.SONGS)}; no checkpoint was written before"
     )
     assert not trainer.checkpoints.paths and not trainer.best_path.exists()
 

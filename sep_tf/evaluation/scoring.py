@@ -240,10 +240,10 @@ class _Judge:
         if step and n_frames > 1.5 * step:
             # What is left at the end goes with the piece before it, unless it is half a piece.
             starts = range(0, n_frames - step // 2, step)
+            # Labels are whole seconds, but of pieces that do not begin there.
+            digits = 0 if float(self.options.segment_seconds).is_integer() else 3
             for start, stop in itertools.pairwise([*starts, n_frames]):
                 ends = [f / world.AUDIO.frames_per_second for f in (start, stop)]
-                # Whole seconds, but of pieces that do not begin there.
-                digits = 0 if float(self.options.segment_seconds).is_integer() else 3
                 label = "-".join(f"{round(end, digits):.10g}" for end in ends)
                 scores.append(compared.score(label, slice(start, stop)))
         return scores

@@ -17,27 +17,19 @@ class Checkpoints:
     def __init__(self, checkpoint: tf.train.Checkpoint, folder: Path) -> None:
         """Names the folder, which need not exist."""
         self._checkpoint, self.folder = checkpoint, folder
-        try:
-            self._manager = self._managed()
-        except ValueError:
-            # TensorFlow's list of checkpoints was cut short; it is only for what to remove.
-            (folder / "checkpoint").unlink(missing_ok=True)
-            self._manager = self._managed()
-
-    def _managed(self) -> tf.train.CheckpointManager:
-        return tf.train.CheckpointManager(self._checkpoint, str(self.folder), max_to_keep=2)
 
     @property
     def paths(self) -> list[str]:
-        """Those that are there, the newest last, whatever TensorFlow's list of them says."""
+        """Those that are there, the newest last."""
         names = [path.stem.removeprefix("ckpt-") for path in self.folder.glob("ckpt-*.index")]
         steps = sorted(int(name) for name in names if name.isdecimal())
         return [str(self.folder / f"ckpt-{step}") for step in steps]
 
     def save(self, step: int) -> None:
         """Writes one, and removes all but the newest two."""
-        self._manager.save(step)
-        for path in self.paths[:-2]:  # TensorFlow removes those of its list
+        # A CheckpointManager's list of them, a file, does not survive all that they do.
+        self._checkpoint.write(str(self.folder / f"ckpt-{step}"))
+        for path in self.paths[:-2]:
             for file in self.folder.glob(f"{Path(path).name}.*"):
                 file.unlink(missing_ok=True)
 
@@ -56,7 +48,7 @@ class Checkpoints:
         paths = self.paths
         for path in reversed(paths):
             try:
-                self._checkpoint.restore(path).assert_existing_objects_matched()
+                self._checkpoint.read(path).assert_existing_objects_matched()
             except (*_DAMAGED, IndexError):
                 passed_over(path)
                 continue

@@ -240,7 +240,9 @@ class Trainer:
 
     def _last_good(self) -> str:
         kept = self.checkpoints.paths
-        return f"the last good checkpoint is {kept[-1]}" if kept else "no checkpoint was written"
+        if not kept:
+            return "no checkpoint was written before"
+        return f"the last good checkpoint is {kept[-1]}"
 
     def validate(self) -> dict[str, float]:
         """Mean losses over fixed validation batches, and figures of the first of them.
