@@ -48,7 +48,8 @@ class Checkpoints:
         paths = self.paths
         for path in reversed(paths):
             try:
-                self._checkpoint.read(path).assert_existing_objects_matched()
+                status = self._checkpoint.read(path).assert_existing_objects_matched()
+                status.expect_partial()  # earlier versions kept a counter in them
             except (*_DAMAGED, IndexError):
                 passed_over(path)
                 continue
