@@ -198,6 +198,7 @@ def test_isolation_and_intelligibility_put_systems_in_order(evaluated):
     assert figure("tool", "timbre_db") < 0.1 < figure("mixture", "timbre_db")
     # The tool's voice is twice as loud as the one in the mixture.
     assert figure("tool", "lsd_db") == pytest.approx(20 * np.log10(2), abs=0.5)
+    assert figure("tool", "level_db") == pytest.approx(20 * np.log10(2), abs=0.1)
 
 
 def test_the_voices_are_kept_in_time_and_with_one_gain(evaluated, songs):

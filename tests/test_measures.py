@@ -204,6 +204,16 @@ def test_level_in_silence_by_hand():
     assert math.isnan(measures.silence_level(truth, np.full(5, -200.0), voiced))
 
 
+def test_level_difference_is_of_mean_powers_where_the_true_voice_sings():
+    truth = np.array([-20.0, -20.0, -90.0])
+    voiced = np.array([True, True, False])
+    estimate = np.array([-20.0, -40.0, 0.0])
+    expected = 10 * math.log10((1e-2 + 1e-4) / 2e-2)
+    assert measures.level_difference(truth, estimate, voiced) == pytest.approx(expected)
+    assert measures.level_difference(truth, np.full(3, -200.0), voiced) == -100.0
+    assert math.isnan(measures.level_difference(truth, estimate, np.zeros(3, bool)))
+
+
 def test_backing_correlation_takes_the_voice_out():
     rng = np.random.default_rng(0)
     voice, own, leak = (rng.uniform(-30, 0, 5000) for _ in range(3))

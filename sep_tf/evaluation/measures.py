@@ -108,6 +108,26 @@ def timbre_moved(source: np.ndarray, target: np.ndarray, found: np.ndarray) -> f
     return away / (away + left) if away + left > 0 else math.nan
 
 
+def level_difference(
+    reference_db: np.ndarray, estimate_db: np.ndarray, voiced: np.ndarray
+) -> float:
+    """How much louder the estimate is where the true voice sings; the distortion leaves c0 out.
+
+    Args:
+      reference_db: [T] dBFS.
+      estimate_db: [T] dBFS.
+      voiced: bool [T], the reference's.
+
+    Returns:
+      Difference in dB of the mean powers over the voiced frames, at least -100, which digital
+      silence has. NaN where the reference never sings.
+    """
+    if not voiced.any():
+        return math.nan
+    mean = [float(np.mean(10.0 ** (db[voiced] / 10.0))) for db in (reference_db, estimate_db)]
+    return max(10.0 * math.log10(mean[1] / mean[0]), -100.0)
+
+
 def silence_level(reference_db: np.ndarray, estimate_db: np.ndarray, voiced: np.ndarray) -> float:
     """Isolation: level of the estimate where the true voice is silent, relative to where it sings.
 

@@ -54,6 +54,9 @@ METRICS = (
            "Root mean square over frequency of the difference of power spectra (Hann 1024) in "
            "dB, floored 70 dB below the voice; voiced frames.",
            "Gray and Markel 1976; the floor is ours"),
+    Metric("level_db", "level", "dB", "",
+           "Power over the reference's voiced frames, relative to the reference's there: 0 is as "
+           "loud. The distortion does not see it.", "ours"),
     Metric("aperiodicity_db", "aperiodicity error", "dB", "low",
            "Mean absolute difference of WORLD's four coded band aperiodicities, frames voiced "
            "in both.", "ours; aperiodicity by D4C, Morise 2016"),
@@ -127,6 +130,7 @@ class Score:
     mcd_raw_db: float = math.nan
     mcd_world_db: float = math.nan
     lsd_db: float = math.nan
+    level_db: float = math.nan
     aperiodicity_db: float = math.nan
     timbre_db: float = math.nan
     target_timbre_db: float = math.nan

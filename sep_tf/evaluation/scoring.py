@@ -24,7 +24,7 @@ from sep_tf.jobs import Stopped
 from sep_tf.metrics import Analysis
 
 # Changed whenever a figure would change for the same audio.
-VERSION = "evaluation-6"
+VERSION = "evaluation-7"
 _CACHED = tuple(field.name for field in dataclasses.fields(Analysis))
 
 
@@ -309,6 +309,7 @@ class _Comparison:
             lsd_db=_mean(self.lsd[frames], voiced),
             aperiodicity_db=_mean(self.aperiodicity[frames], ~np.isnan(self.aperiodicity[frames])),
             estoi=measures.estoi(self.judge.reference_audio[samples], self.shifted[samples]),
+            level_db=measures.level_difference(*levels, voiced),
             silence_db=measures.silence_level(*levels, voiced),
             backing_correlation=self._leak(frames),
             heard_pitch=heard_pitch,

@@ -17,8 +17,8 @@ TABLES = {
     ),
     "Isolation": ("silence_db", "backing_correlation"),
     "Spectrum, timbre and content": (
-        "lsd_db", "aperiodicity_db", "timbre_db", "target_timbre_db", "timbre_moved", "estoi",
-        "content_distance",
+        "lsd_db", "level_db", "aperiodicity_db", "timbre_db", "target_timbre_db", "timbre_moved",
+        "estoi", "content_distance",
     ),
 }  # fmt: skip
 # Differences with a smaller p are marked.
