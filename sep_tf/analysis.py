@@ -1,7 +1,6 @@
 """From a mixture at 32 kHz to the vocoder features of its voice, chunk by chunk."""
 
 import dataclasses
-import math
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
@@ -11,6 +10,7 @@ from sep_tf import (
     editing,
     f0_sources,
     framing,
+    mixture_level,
     mixture_trust,
     pitch,
     runtimes,
@@ -22,11 +22,13 @@ from sep_tf.runtimes import chunks
 
 AUDIO = AudioConfig()
 # Changed whenever the voice of the same model would: voicing, correction, colour.
-VERSION = "analysis-2"
+VERSION = "analysis-3"
 # Frames around what harvest finds in which its contour is better than the network's (200 ms).
 _KNOWN_FRAMES = 40
-# Frames from this probability of voicing on, and so many around, are measured by the mixture.
-_SURELY_SUNG = 0.25
+# Probabilities of voicing from and up to which frames, and so many around, are measured by the
+# mixture: by its colour, and by its level, which a frame that is sung by mistake would take on.
+_COLOURED = (0.0, 0.25)
+_LEVELLED = (0.5, 0.95)
 _BLEND_FRAMES = 5
 # Log power of frames where nobody sings: below what 24 bits hold.
 _SILENT_C0 = -34.0
@@ -87,9 +89,16 @@ def features(
         # By the envelope as SIN has it: the rule was fitted to that.
         sung = decider.push(probability[keep], found.envelope[keep], level_db[keep])
         if own and info.model.get("sin_refinement_width"):
-            weight = _weight(out["voicing"], keep)
+            weight = _weight(out["voicing"], keep, _COLOURED)
             nearer = mixture_trust.corrected(found.envelope, mixture, found.f0, weight)
             found = dataclasses.replace(found, envelope=nearer)
+        elif info.system == "sdn":
+            reach = mixture_level.REACH
+            around = slice(max(keep.start - reach, 0), keep.stop + reach)
+            weight = _weight(out["voicing"], around, _LEVELLED)
+            gain = mixture_level.gain_db(found.envelope, mixture, found.f0, weight)
+            louder = world.apply_gain(found.envelope, 10.0 ** (gain / 20.0))
+            found = dataclasses.replace(found, envelope=louder)
         waiting = world.VocoderFeatures.concatenate([waiting, found[keep]])
         yield _edited(waiting[: len(sung.voiced)], sung, wishes)
         waiting = waiting[len(sung.voiced) :]
@@ -124,12 +133,13 @@ def _of_chunk(
     return features, probability
 
 
-def _weight(probability: np.ndarray, keep: slice) -> np.ndarray:
-    """How far frames are corrected by the mixture, [T] in 0..1, 0 outside `keep`; no jumps."""
-    sung = np.clip(np.nan_to_num(probability) / _SURELY_SUNG, 0.0, 1.0)
+def _weight(probability: np.ndarray, part: slice, between: tuple[float, float]) -> np.ndarray:
+    """How far frames are measured by the mixture, [T] in 0..1, 0 outside `part`; no jumps."""
+    low, high = between
+    sung = np.clip((np.nan_to_num(probability) - low) / (high - low), 0.0, 1.0)
     window = np.full(_BLEND_FRAMES, 1.0 / _BLEND_FRAMES)
     weight = np.zeros(len(sung))
-    weight[keep] = np.convolve(sung, window, "same")[keep]
+    weight[part] = np.convolve(sung, window, "same")[part]
     return np.where(weight < 0.1, 0.0, weight)
 
 
@@ -140,8 +150,8 @@ def _edited(
     singing = np.isfinite(sung.gain_db)
     silence = world.silence_features(len(features))
     silence.envelope[:, 0] = _SILENT_C0
-    envelope = features.envelope.copy()
-    envelope[singing, 0] += sung.gain_db[singing] * (math.log(10.0) / 10.0)
+    gain_db = np.where(singing, sung.gain_db, 0.0)
+    envelope = world.apply_gain(features.envelope, 10.0 ** (gain_db / 20.0))
     found = world.VocoderFeatures(
         np.where(singing[:, None], envelope, silence.envelope),
         np.where(singing[:, None], features.aperiodicity, silence.aperiodicity),

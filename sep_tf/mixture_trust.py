@@ -55,11 +55,9 @@ def corrected(
     out = np.array(envelope, np.float32)
     if not chosen.size:
         return out
-    decoding, coding, bands = _matrices(config)
-    # As it is sung; far higher ones crash CheapTrick.
-    sung = np.clip(f0[chosen], config.f0_floor, config.f0_ceil)
-    heard = _DB * np.log(_power(np.asarray(audio, np.float64), sung, chosen, config))
-    above = _DB * world.product(envelope[chosen].astype(np.float64), decoding) - heard
+    _, coding, bands = _matrices(config)
+    own, heard = compared_db(envelope, audio, f0, chosen, config)
+    above = own - heard
     knots = np.array(_ABOVE_DB)
     clipped = np.clip(above, knots[0], knots[-1])
     left = np.clip(np.searchsorted(knots, clipped, "right") - 1, 0, len(knots) - 2)
@@ -72,12 +70,34 @@ def corrected(
     return out
 
 
+def compared_db(
+    envelope: np.ndarray, audio: np.ndarray, f0: np.ndarray, frames: np.ndarray, config: AudioConfig
+) -> tuple[np.ndarray, np.ndarray]:
+    """Envelopes, and the mixture's at the same pitch, in dB at `points_hz`.
+
+    Args:
+      envelope: [T, 60], coded.
+      audio: [samples] mixture; frame t is at sample 160 t.
+      f0: [T] Hz.
+      frames: indices [N] of the frames to compare.
+      config: signal constants.
+
+    Returns:
+      Both float64 [N, points].
+    """
+    decoding, _, _ = _matrices(config)
+    # As it is sung; far higher ones crash CheapTrick.
+    sung = np.clip(f0[frames], config.f0_floor, config.f0_ceil)
+    heard = _DB * np.log(_power(np.asarray(audio, np.float64), sung, frames, config))
+    return _DB * world.product(envelope[frames].astype(np.float64), decoding), heard
+
+
 def _power(
     audio: np.ndarray, f0: np.ndarray, frames: np.ndarray, config: AudioConfig
 ) -> np.ndarray:
     """CheapTrick's power of the mixture at the points, [frames, points], floored."""
     power = np.empty((len(frames), _POINTS))
-    hz = _hz(config)
+    hz = points_hz(config)
     length = config.world_fft_length
     # Shorter transforms are half of the work; they do not hold three periods of low voices.
     low = f0 <= 3.0 * config.sample_rate / (length // 2 - 3)
@@ -94,14 +114,15 @@ def _power(
     return np.maximum(power, config.power_floor)
 
 
-def _hz(config: AudioConfig) -> np.ndarray:
+def points_hz(config: AudioConfig) -> np.ndarray:
+    """Frequencies at which envelope and mixture are compared, [points], equally spaced in mel."""
     return spectrogram.mel_centres(_POINTS, config.sample_rate)
 
 
 @functools.lru_cache
 def _matrices(config: AudioConfig) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """[60, points] from code to log power, [points, 60] back, and `_ADDED_DB` at the points."""
-    hz = _hz(config)
+    hz = points_hz(config)
     table = np.array(_ADDED_DB)
     place = (np.arange(_POINTS) + 0.5) / _POINTS * (len(table) - 1)
     bands = np.stack([np.interp(place, np.arange(len(table)), column) for column in table.T], 1)

@@ -88,8 +88,8 @@ class VocoderFeatures:
         return cls(*(np.concatenate([getattr(p, name) for p in parts]) for name in fields))
 
 
-def apply_gain(envelope: np.ndarray, gain: float) -> np.ndarray:
-    """The coded envelope [T, 60] of the same voice times `gain`: c0 + 2 ln g, nothing else."""
+def apply_gain(envelope: np.ndarray, gain: float | np.ndarray) -> np.ndarray:
+    """The coded envelope [T, 60] of the same voice times `gain`, [T] or one: c0 + 2 ln g."""
     out = np.array(envelope, np.float32)
     out[:, 0] += 2.0 * np.log(gain)
     return out
