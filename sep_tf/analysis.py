@@ -21,14 +21,15 @@ from sep_tf.config import AudioConfig
 from sep_tf.runtimes import chunks
 
 AUDIO = AudioConfig()
-# Changed whenever the voice of the same model would: voicing, correction, colour.
+# Changed whenever the voice of the same model would: voicing, correction, level, colour.
 VERSION = "analysis-3"
 # Frames around what harvest finds in which its contour is better than the network's (200 ms).
 _KNOWN_FRAMES = 40
-# Probabilities of voicing from and up to which frames, and so many around, are measured by the
-# mixture: by its colour, and by its level, which a frame that is sung by mistake would take on.
+# Probability of voicing at which the mixture begins to be believed, and at which it is fully: of
+# colour; of level, where a false alarm would rise to the music's.
 _COLOURED = (0.0, 0.25)
 _LEVELLED = (0.5, 0.95)
+# A frame's probability, for that, is the mean of so many.
 _BLEND_FRAMES = 5
 # Log power of frames where nobody sings: below what 24 bits hold.
 _SILENT_C0 = -34.0
@@ -93,11 +94,14 @@ def features(
             nearer = mixture_trust.corrected(found.envelope, mixture, found.f0, weight)
             found = dataclasses.replace(found, envelope=nearer)
         elif info.system == "sdn":
+            # What is kept depends on no further frames, and all of a chunk's would take long.
             reach = mixture_level.REACH
             around = slice(max(keep.start - reach, 0), keep.stop + reach)
-            weight = _weight(out["voicing"], around, _LEVELLED)
-            gain = mixture_level.gain_db(found.envelope, mixture, found.f0, weight)
-            louder = world.apply_gain(found.envelope, 10.0 ** (gain / 20.0))
+            audible = np.where(level_db > voicing.SILENCE_DB, out["voicing"], 0.0)
+            weight = _weight(audible, around, _LEVELLED)
+            # By the pitch that is heard and the network's own voicing, whatever is to be sung.
+            gain_db = mixture_level.gain_db(found.envelope, mixture, out["f0"], weight)
+            louder = world.apply_gain(found.envelope, 10.0 ** (gain_db / 20.0))
             found = dataclasses.replace(found, envelope=louder)
         waiting = world.VocoderFeatures.concatenate([waiting, found[keep]])
         yield _edited(waiting[: len(sung.voiced)], sung, wishes)

@@ -3,7 +3,7 @@
 A content code hardly says how loud somebody sings: SDN is too quiet where a voice is loud, and a
 few decibels too quiet in the mean. At the harmonics of its pitch a mixture has the voice and, here
 and there, more: so the voice is as loud as it can be without rising above the mixture in more than
-a third of the bands that make it up (docs/experiments.md, "How loud SDN sings").
+a third of the bands that make it up, within 12 dB (docs/experiments.md, "How loud SDN sings").
 """
 
 import math
@@ -26,7 +26,7 @@ _HIGHEST_HZ = 5000.0
 _RANGE_DB = 15.0
 # Bands in which the mixture may be the lower one, of those that count.
 _SHARE = 1.0 / 3.0
-# Frames that SDN has quieter than the mixture by more are doubted rather than raised, dB.
+# No frame is raised or lowered by more, dB.
 _MOST_DB = 12.0
 
 
@@ -48,9 +48,9 @@ def gain_db(
 
     Returns:
       float64 [T] dB in -12..12, smooth; towards 0 where nothing near has a weight. Frame t depends
-      on what is given for t - REACH to t + REACH alone.
+      on frames nearer than REACH, and on the sound of their windows.
     """
-    sung = np.flatnonzero((weight > 0) & np.isfinite(envelope).all(axis=1) & np.isfinite(f0))
+    sung = mixture_trust.comparable(envelope, f0, weight)
     gain, trusted = np.zeros(len(envelope)), np.zeros(len(envelope))
     if not sung.size:
         return gain

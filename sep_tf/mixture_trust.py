@@ -51,7 +51,7 @@ def corrected(
     Returns:
       float32 [T, 60]; rows that are not finite stay as they are.
     """
-    chosen = np.flatnonzero((weight > 0) & np.isfinite(envelope).all(axis=1) & np.isfinite(f0))
+    chosen = comparable(envelope, f0, weight)
     out = np.array(envelope, np.float32)
     if not chosen.size:
         return out
@@ -68,6 +68,11 @@ def corrected(
     added = np.where(np.isfinite(added), added, 0.0) * weight[chosen, np.newaxis]
     out[chosen] += world.product(added / _DB, coding).astype(np.float32)
     return out
+
+
+def comparable(envelope: np.ndarray, f0: np.ndarray, weight: np.ndarray) -> np.ndarray:
+    """Indices [N] of frames with a weight, whose envelope [T, 60] and f0 [T] are numbers."""
+    return np.flatnonzero((weight > 0) & np.isfinite(envelope).all(axis=1) & np.isfinite(f0))
 
 
 def compared_db(

@@ -46,7 +46,7 @@ _FADE_FRAMES = 10
 # A shorter song (50 ms) is a click, whatever a network takes it for.
 _SHORTEST_FRAMES = 10
 # Mixture frames below this level (dBFS) hold nothing that could be sung.
-_SILENCE_DB = -80.0
+SILENCE_DB = -80.0
 
 # So much of what comes next also counts as sung so far; at most _MEAN_FRAMES.
 _AHEAD = 30
@@ -103,7 +103,7 @@ class Decider:
         Returns:
           The decision on the next frames, as many as are known now.
         """
-        able = np.isfinite(envelope).all(axis=1) & (mixture_db > _SILENCE_DB)
+        able = np.isfinite(envelope).all(axis=1) & (mixture_db > SILENCE_DB)
         probability = np.where(able, np.nan_to_num(np.asarray(probability, np.float64)), 0.0)
         voice_db = envelope_level_db(envelope)
         sums = self._running(probability, voice_db, mixture_db)
@@ -139,7 +139,7 @@ class Decider:
         odds = self._odds()
         over = odds - self._threshold
         strongest = _strongest(odds, _CONSONANT_FRAMES, _CONSONANT_FRAMES)
-        silent = (strongest <= _NOBODY) | (self._rows[:, 2] <= _SILENCE_DB)
+        silent = (strongest <= _NOBODY) | (self._rows[:, 2] <= SILENCE_DB)
         if self._relative:
             surest = _strongest(over, _SINCE_FRAMES + _CONSONANT_FRAMES, _SOON_FRAMES)
             strongest = np.minimum(strongest, surest - _SURELY)

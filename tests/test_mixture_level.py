@@ -8,6 +8,8 @@ from sep_tf import mixture_level, world
 from sep_tf.separator import Separator
 from tests import evaluations, harness
 
+MIX = evaluations.SAKURA / "mix.flac"
+
 
 @pytest.fixture(scope="module")
 def voice():
@@ -25,23 +27,39 @@ def gain_db(voice, off_db: float = 0.0, song: np.ndarray | None = None) -> np.nd
     return found[np.flatnonzero(true.voiced)[20:-20]]
 
 
+# The share of a gain that is left in the midst of a note, by what `_LITTLE` takes.
+LEFT = 14.56 / 15.56
+
+
 @pytest.mark.parametrize("off_db", [-40.0, -10.0, -3.0, 0.0, 3.0, 10.0, 40.0])
 def test_a_voice_alone_comes_to_its_own_level(voice, off_db):
-    wanted = np.clip(-off_db, -12.0, 12.0)
-    assert np.abs(gain_db(voice, off_db) - wanted).max() < 2.0
+    wanted = LEFT * np.clip(-off_db, -12.0, 12.0)
+    assert np.abs(gain_db(voice, off_db) - wanted).max() < 0.3
 
 
 def test_a_song_in_another_level_has_its_voice_there(voice):
     plain, quieter = gain_db(voice), gain_db(voice, song=0.5 * voice[0])
-    np.testing.assert_allclose(quieter, plain - 20 * np.log10(2), atol=0.6)
+    np.testing.assert_allclose(quieter, plain - LEFT * 20 * np.log10(2), atol=0.1)
 
 
-def test_music_in_some_bands_does_not_make_the_voice_louder(voice):
-    """A bass drone 20 dB above the voice's level: most bands of the voice are still its own."""
+@pytest.mark.parametrize("above_db", [7.0, 20.0])
+def test_a_bass_does_not_make_the_voice_louder(voice, above_db):
     t = np.arange(len(voice[0])) / harness.RATE
     drone = sum(np.sin(2 * np.pi * hz * t) for hz in (82.4, 110.0, 164.8))
-    song = voice[0] + 2.0 * np.abs(voice[0]).max() * drone / np.abs(drone).max()
-    assert np.abs(gain_db(voice, -6.0, song.astype(np.float32)) - 6.0).max() < 3.0
+    drone *= 10 ** (above_db / 20) * np.std(voice[0]) / np.std(drone)
+    song = (voice[0] + drone).astype(np.float32)
+    assert np.abs(gain_db(voice, -6.0, song) - LEFT * 6.0).max() < 1.5
+
+
+@pytest.mark.parametrize("low_hz, high_hz, raised", [(0, 600, False), (0, 1000, True)])
+def test_a_third_of_the_bands_that_count_decides(voice, low_hz, high_hz, raised):
+    """A noise over some of a voice's bands does not count, one over more than two thirds does."""
+    audio, true = voice
+    spectrum = np.fft.rfft(np.random.default_rng(0).normal(size=len(audio)))
+    hz = np.fft.rfftfreq(len(audio), 1 / harness.RATE)
+    noise = np.fft.irfft(np.where((hz > low_hz) & (hz < high_hz), spectrum, 0.0), len(audio))
+    song = (audio + 3.0 * np.std(audio) * noise / np.std(noise)).astype(np.float32)
+    assert (np.median(gain_db(voice, song=song)) > 3.0) == raised
 
 
 def test_where_nobody_sings_nothing_changes(voice):
@@ -61,24 +79,45 @@ def test_where_nobody_sings_nothing_changes(voice):
 
 
 def test_a_frame_depends_on_what_is_near_alone(voice):
-    """So chunks with that much context give what the whole song does."""
+    """So whoever computes the gains of a part of a song needs no more than REACH beside it."""
     audio, true = voice
     sung = true.voiced.astype(float)
     whole = mixture_level.gain_db(true.envelope, audio, true.f0, sung)
-    part = slice(40, 160)
-    weight = np.zeros_like(sung)
-    weight[part] = sung[part]
-    found = mixture_level.gain_db(true.envelope, audio, true.f0, weight)
-    inner = slice(part.start + mixture_level.REACH, part.stop - mixture_level.REACH)
+    inner, part = slice(72, 128), slice(40, 160)
+    envelope, f0 = true.envelope.copy(), true.f0.copy()
+    for beyond in (slice(0, part.start), slice(part.stop, None)):
+        envelope[beyond], f0[beyond] = 1.0, 500.0
+    other = np.full_like(audio, 0.1)
+    near = slice(part.start * 160 - 1024, part.stop * 160 + 1024)
+    other[near] = audio[near]
+    found = mixture_level.gain_db(envelope, other, f0, sung)
     # CheapTrick adds a little noise of its own.
     np.testing.assert_allclose(found[inner], whole[inner], atol=1e-3)
 
 
+@pytest.fixture(scope="module")
+def song():
+    """The bundled song's mixture and voice."""
+    return tuple(
+        soundfile.read(evaluations.SAKURA / name, dtype="float32")[0]
+        for name in ("mix.flac", "vocals.flac")
+    )
+
+
+def test_chunks_give_what_the_song_does_wherever_they_begin(song):
+    """Half a chunk of silence before it, and it is cut elsewhere."""
+    separator, rate = Separator("sdn-lite", singer="pjs"), soundfile.info(MIX).samplerate
+    mixture = song[0].mean(axis=1)
+    later = np.concatenate([np.zeros(512 * rate // 200, np.float32), mixture])
+    plain, moved = (separator.analyse(x, rate) for x in (mixture, later))
+    sung = plain.voiced & (np.arange(len(plain)) > 2 * mixture_level.REACH)
+    np.testing.assert_allclose(moved.envelope[512:][sung], plain.envelope[sung], atol=2e-3)
+
+
 @pytest.mark.parametrize("singer", ["pjs", "ravdess_03"])
-def test_sdn_sings_the_bundled_song_as_loud_as_its_singer(singer):
-    """Its decoder alone was 8 to 11 dB below."""
-    mixture, rate = soundfile.read(evaluations.SAKURA / "mix.flac", dtype="float32")
-    voice, _ = soundfile.read(evaluations.SAKURA / "vocals.flac", dtype="float32")
-    found = Separator("sdn-lite", singer=singer).separate(mixture, rate)
+def test_sdn_sings_the_bundled_song_as_loud_as_its_singer(song, singer):
+    """Its decoder alone is 11 to 13 dB below."""
+    mixture, voice = song
+    found = Separator("sdn-lite", singer=singer).separate(mixture, soundfile.info(MIX).samplerate)
     levels = [20 * np.log10(np.sqrt(np.mean(np.square(x)))) for x in (voice, found)]
-    assert abs(levels[1] - levels[0]) < 4.0
+    assert abs(levels[1] - levels[0]) < 5.0

@@ -191,9 +191,10 @@ class Constant:
         }
 
 
-def heard(runtime, f0="model"):
-    """Features of 1.5 s of noise at -20 dBFS."""
+def heard(runtime, f0="model", silent=slice(0)):
+    """Features of 1.5 s of noise at -20 dBFS, with some samples silent."""
     noise = np.random.default_rng(0).normal(0, 0.1, 48_000).astype(np.float32)
+    noise[silent] = 0.0
     wishes = analysis.Wishes(f0, inputs={"singer": 0} if runtime.info.singers else {})
     return world.VocoderFeatures.concatenate(list(analysis.features(runtime, [noise], wishes)))
 
@@ -207,16 +208,39 @@ def test_levels_count_for_a_voicing_of_sins_own(system, width, voiced):
     assert len(features) == 301 and (features.voiced == voiced).all()
 
 
-@pytest.mark.parametrize(
-    "system, width, moved", [("sin", 64, True), ("sin", 0, False), ("sdn", 64, False)]
-)
-def test_the_mixture_moves_envelopes_of_a_sin_like_the_bundled_one(system, width, moved):
-    """Noise of a few dB above SIN's voice; the constants were measured on no other system."""
-    features = heard(Constant(0.95, system, width))
+@pytest.mark.parametrize("width, moved", [(64, True), (0, False)])
+def test_the_mixture_moves_envelopes_of_a_sin_like_the_bundled_one(width, moved):
+    """Noise of a few dB above SIN's voice; the constants were measured on no other SIN."""
+    features = heard(Constant(0.95, "sin", width))
     found = features.envelope - coded(np.full(301, -20.0))
     assert features.voiced.all()
     assert (np.abs(found).max(axis=1) > 0.1).all() == moved
     assert (np.abs(found).max() > 0.1) == moved
+
+
+@pytest.mark.parametrize("probability, moved", [(0.95, True), (0.5, False)])
+def test_the_mixture_moves_the_level_of_a_surely_sung_sdn_and_nothing_else(probability, moved):
+    features = heard(Constant(probability, "sdn"))
+    found = features.envelope - coded(np.full(301, -20.0))
+    assert features.voiced.all() == (probability > 0.5)
+    assert (np.abs(found[20:-20, 0]) > 0.1).all() == moved
+    assert (np.abs(found[:, 0]) > 0.1).any() == moved
+    np.testing.assert_allclose(found[:, 1:], 0.0, atol=1e-6)
+
+
+def test_silence_is_no_quiet_voice():
+    """100 ms of it, where the network goes on: the level of what is around stays."""
+    runtime = Constant(0.95, "sdn")
+    beside = np.r_[120:135, 165:180]
+    found = heard(runtime, silent=slice(140 * 160, 160 * 160)).envelope[beside, 0]
+    np.testing.assert_allclose(found, heard(runtime).envelope[beside, 0], atol=0.4)
+
+
+def test_what_is_to_be_sung_does_not_change_how_loud_the_singer_is_heard():
+    low = f0_sources.Contour(np.arange(301) / 200, np.full(301, 80.0), np.ones(301, bool))
+    runtime = Constant(0.95, "sdn")
+    # But for the noise that CheapTrick adds.
+    np.testing.assert_allclose(heard(runtime, low).envelope, heard(runtime).envelope, atol=1e-3)
 
 
 def test_what_the_mixture_corrects_is_the_networks_to_say():
@@ -231,7 +255,7 @@ def test_what_the_mixture_corrects_is_the_networks_to_say():
 
 def test_the_correction_of_what_is_hardly_sung_fades():
     probability = np.repeat([1.0, 0.0, np.nan, 0.1], 20)
-    weight = analysis._weight(probability, slice(5, 70))
+    weight = analysis._weight(probability, slice(5, 70), analysis._COLOURED)
     assert (weight[5:18] == 1).all() and (weight[23:58] == 0).all()
     assert (weight[:5] == 0).all() and (weight[70:] == 0).all()
     np.testing.assert_allclose(weight[62:70], 0.4)
