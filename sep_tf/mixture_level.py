@@ -11,8 +11,6 @@ import math
 import numpy as np
 
 from sep_tf import mixture_trust
-from sep_tf.config import AudioConfig
-from sep_tf.world import AUDIO
 
 # Further frames that a gain depends on, on both sides: 160 ms.
 REACH = 32
@@ -31,31 +29,22 @@ _MOST_DB = 12.0
 
 
 def gain_db(
-    envelope: np.ndarray,
-    audio: np.ndarray,
-    f0: np.ndarray,
-    weight: np.ndarray,
-    config: AudioConfig = AUDIO,
+    envelope: np.ndarray, audio: np.ndarray, f0: np.ndarray, weight: np.ndarray
 ) -> np.ndarray:
-    """What brings envelopes to the level of the voice in the mixture.
+    """What brings SDN's envelopes to the level of the voice in the mixture.
 
-    Args:
-      envelope: float32 [T, 60], coded, of SDN.
-      audio: [samples] mixture at config.sample_rate; frame t is at sample 160 t.
-      f0: [T] Hz, a contour in every frame.
-      weight: [T] in 0..1, how surely a frame is sung.
-      config: signal constants.
+    Args: see `mixture_trust.corrected`; the weight [T] says how surely a frame is sung.
 
     Returns:
       float64 [T] dB in -12..12, smooth; towards 0 where nothing near has a weight. Frame t depends
       on frames nearer than REACH, and on the sound of their windows.
     """
-    sung = mixture_trust.comparable(envelope, f0, weight)
+    sung, own, heard = mixture_trust.compared_db(envelope, audio, f0, weight)
     gain, trusted = np.zeros(len(envelope)), np.zeros(len(envelope))
     if not sung.size:
         return gain
-    low = mixture_trust.points_hz(config) < _HIGHEST_HZ
-    own, heard = (x[:, low] for x in mixture_trust.compared_db(envelope, audio, f0, sung, config))
+    low = mixture_trust.points_hz() < _HIGHEST_HZ
+    own, heard = own[:, low], heard[:, low]
     counts = own > own.max(axis=1, keepdims=True) - _RANGE_DB
     # The bands that count come first, those where the mixture is the lowest first of all.
     above = np.sort(np.where(counts, heard - own, np.inf), axis=1)

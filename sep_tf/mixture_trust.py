@@ -51,12 +51,11 @@ def corrected(
     Returns:
       float32 [T, 60]; rows that are not finite stay as they are.
     """
-    chosen = comparable(envelope, f0, weight)
     out = np.array(envelope, np.float32)
+    chosen, own, heard = compared_db(envelope, audio, f0, weight, config)
     if not chosen.size:
         return out
     _, coding, bands = _matrices(config)
-    own, heard = compared_db(envelope, audio, f0, chosen, config)
     above = own - heard
     knots = np.array(_ABOVE_DB)
     clipped = np.clip(above, knots[0], knots[-1])
@@ -70,31 +69,29 @@ def corrected(
     return out
 
 
-def comparable(envelope: np.ndarray, f0: np.ndarray, weight: np.ndarray) -> np.ndarray:
-    """Indices [N] of frames with a weight, whose envelope [T, 60] and f0 [T] are numbers."""
-    return np.flatnonzero((weight > 0) & np.isfinite(envelope).all(axis=1) & np.isfinite(f0))
-
-
 def compared_db(
-    envelope: np.ndarray, audio: np.ndarray, f0: np.ndarray, frames: np.ndarray, config: AudioConfig
-) -> tuple[np.ndarray, np.ndarray]:
-    """Envelopes, and the mixture's at the same pitch, in dB at `points_hz`.
+    envelope: np.ndarray,
+    audio: np.ndarray,
+    f0: np.ndarray,
+    weight: np.ndarray,
+    config: AudioConfig = AUDIO,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Envelopes and the mixture's at their pitch, in dB at `points_hz`.
 
-    Args:
-      envelope: [T, 60], coded.
-      audio: [samples] mixture; frame t is at sample 160 t.
-      f0: [T] Hz.
-      frames: indices [N] of the frames to compare.
-      config: signal constants.
+    Args: see `corrected`.
 
     Returns:
-      Both float64 [N, points].
+      Indices [N] of the frames with a weight whose envelope and f0 are numbers, and of these the
+      envelope's power and the mixture's, float64 [N, points].
     """
+    chosen = np.flatnonzero((weight > 0) & np.isfinite(envelope).all(axis=1) & np.isfinite(f0))
+    if not chosen.size:
+        return chosen, np.empty((0, _POINTS)), np.empty((0, _POINTS))
     decoding, _, _ = _matrices(config)
     # As it is sung; far higher ones crash CheapTrick.
-    sung = np.clip(f0[frames], config.f0_floor, config.f0_ceil)
-    heard = _DB * np.log(_power(np.asarray(audio, np.float64), sung, frames, config))
-    return _DB * world.product(envelope[frames].astype(np.float64), decoding), heard
+    sung = np.clip(f0[chosen], config.f0_floor, config.f0_ceil)
+    heard = _DB * np.log(_power(np.asarray(audio, np.float64), sung, chosen, config))
+    return chosen, _DB * world.product(envelope[chosen].astype(np.float64), decoding), heard
 
 
 def _power(
@@ -119,7 +116,7 @@ def _power(
     return np.maximum(power, config.power_floor)
 
 
-def points_hz(config: AudioConfig) -> np.ndarray:
+def points_hz(config: AudioConfig = AUDIO) -> np.ndarray:
     """Frequencies at which envelope and mixture are compared, [points], equally spaced in mel."""
     return spectrogram.mel_centres(_POINTS, config.sample_rate)
 

@@ -124,8 +124,7 @@ def level_difference(
     """
     if not voiced.any():
         return math.nan
-    mean = [float(np.mean(10.0 ** (db[voiced] / 10.0))) for db in (reference_db, estimate_db)]
-    return max(10.0 * math.log10(mean[1] / mean[0]), -100.0)
+    return _above_db(estimate_db[voiced], reference_db[voiced])
 
 
 def silence_level(reference_db: np.ndarray, estimate_db: np.ndarray, voiced: np.ndarray) -> float:
@@ -145,8 +144,13 @@ def silence_level(reference_db: np.ndarray, estimate_db: np.ndarray, voiced: np.
         return math.nan
     if (estimate_db[voiced] < _NOTHING_DB).all():
         return math.nan
-    power = 10.0 ** (estimate_db / 10.0)
-    return max(10.0 * math.log10(power[silent].mean() / power[voiced].mean()), -100.0)
+    return _above_db(estimate_db[silent], estimate_db[voiced])
+
+
+def _above_db(levels_db: np.ndarray, others_db: np.ndarray) -> float:
+    """Mean power of frames over that of others, dB; at least -100."""
+    power, others = (10.0 ** (x / 10.0) for x in (levels_db, others_db))
+    return max(10.0 * math.log10(power.mean() / others.mean()), -100.0)
 
 
 def backing_correlation(
