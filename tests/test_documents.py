@@ -4,6 +4,7 @@ import contextlib
 import functools
 import importlib
 import io
+import json
 import os
 import pathlib
 import re
@@ -268,6 +269,19 @@ def test_figures_are_those_of_the_models(preset):
 
     drawn = (figures.FOLDER / f"{preset}.svg").read_text("utf-8")
     assert drawn == figures.figure(preset), "draw them again: python -m docs.figures"
+
+
+def test_a_bundled_model_says_where_it_comes_from():
+    """Each file of weights has its origin beside it, and the model card has the same date."""
+    folder = ROOT / "sep_tf" / "presets"
+    card = (ROOT / "MODEL_CARD.md").read_text("utf-8")
+    described = {path.stem: json.loads(path.read_text("utf-8")) for path in folder.glob("*.json")}
+    assert set(described) == {path.stem for path in folder.glob("*.tflite")}
+    for name, about in described.items():
+        assert f"{about['system']}-{about['preset']}" == name and about["scores"]
+        assert all(about[field] for field in ("training", "data", "licence", "measured")), name
+        assert re.fullmatch("[0-9a-f]{7,40}", about["commit"])
+    assert f"of {max(about['date'] for about in described.values())}" in card
 
 
 def test_the_site_builds_without_a_warning(tmp_path):
