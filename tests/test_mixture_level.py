@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from sep_tf import mixture_level, world
+from sep_tf import mixture_level, mixture_trust, world
 from sep_tf.separator import Separator
 from tests import evaluations, harness
 
@@ -62,6 +62,33 @@ def test_a_third_of_the_bands_that_count_decides(voice, low_hz, high_hz, raised)
     assert (np.median(gain_db(voice, song=song)) > 3.0) == raised
 
 
+def decided(monkeypatch, own: np.ndarray, above: np.ndarray) -> float:
+    """Gain in the midst of 101 equal frames whose bands have these levels, dB."""
+    frames = np.arange(101)
+    bands = np.tile(own, (101, 1)), np.tile(own + above, (101, 1))
+    monkeypatch.setattr(mixture_trust, "compared_db", lambda *_: (frames, *bands))
+    found = mixture_level.gain_db(np.zeros((101, 60)), np.zeros(0), np.zeros(101), np.ones(101))
+    return found[50] / LEFT
+
+
+def test_the_bands_that_decide(monkeypatch):
+    """Those below 5 kHz within 15 dB of a frame's strongest, and of these a third lies lower."""
+    hz = mixture_trust.points_hz()
+    low = hz < 5000.0
+    above = np.where(low, 0.1 * np.arange(60), -20.0)
+    third = 0.1 * (np.count_nonzero(low) - 1) / 3
+    assert decided(monkeypatch, np.zeros(60), above) == pytest.approx(third, abs=0.06)
+    # A strongest one further up is not asked how far below it the others are.
+    assert decided(monkeypatch, np.where(hz > 5100.0, 40.0, 0.0), above) == pytest.approx(
+        third, abs=0.06
+    )
+    weak = np.arange(60) >= 10
+    above = np.where(weak, -5.0, 0.0)
+    for below, wanted in ((-14.9, -5.0), (-15.1, 0.0)):
+        own = np.where(weak, below, 0.0)
+        assert decided(monkeypatch, own, above) == pytest.approx(wanted, abs=0.02)
+
+
 def test_where_nobody_sings_nothing_changes(voice):
     audio, true = voice
     nobody = np.zeros(len(true))
@@ -70,10 +97,13 @@ def test_where_nobody_sings_nothing_changes(voice):
     assert not mixture_level.gain_db(broken, audio, true.f0, nobody + 1.0).any()
     once = nobody.copy()
     once[100] = 1.0
-    found = mixture_level.gain_db(world.apply_gain(true.envelope, 0.4), audio, true.f0, once)
+    found = mixture_level.gain_db(world.apply_gain(true.envelope, 0.1), audio, true.f0, once)
     assert found[100] == np.abs(found).max() > 0
     assert not found[: 100 - mixture_level.REACH].any()
     assert not found[101 + mixture_level.REACH :].any()
+    # 40 ms away a frame weighs 1/e of what it weighs in its place.
+    weights = found / (12.0 - found)
+    assert weights[108] / weights[100] == pytest.approx(0.355, abs=0.01)
     # No steps at the end of its reach.
     assert np.abs(np.diff(found)).max() < found[100] / 4
 
