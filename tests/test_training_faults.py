@@ -82,15 +82,19 @@ def test_kill_9_in_the_middle_of_a_checkpoint(whole, tmp_path, name):
     assert_ends_like(second, whole)
 
 
-def damage(folder: pathlib.Path, *steps: int) -> None:
+DATA, INDEX = "data-00000-of-00001", "index"
+
+
+def damage(folder: pathlib.Path, *steps: int, part: str = DATA) -> None:
     for step in steps:
-        path = folder / "autovc" / "checkpoints" / f"ckpt-{step}.data-00000-of-00001"
+        path = folder / "autovc" / "checkpoints" / f"ckpt-{step}.{part}"
         path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
 
 
-def test_a_checkpoint_cut_short_is_passed_over(whole, tmp_path, capsys):
+@pytest.mark.parametrize("part", [DATA, INDEX])
+def test_a_checkpoint_cut_short_is_passed_over(whole, tmp_path, capsys, part):
     shutil.copytree(whole.folder, tmp_path / "autovc")
-    damage(tmp_path, 6)
+    damage(tmp_path, 6, part=part)
     capsys.readouterr()
     again = make_trainer(tmp_path)
     again.run()

@@ -7,8 +7,9 @@ import tensorflow as tf
 
 from sep_tf.errors import ModelError
 
-# What TensorFlow says of a checkpoint whose files are missing or cut short; an IndexError too.
-_DAMAGED = (tf.errors.DataLossError, tf.errors.NotFoundError, tf.errors.OutOfRangeError)
+# What TensorFlow says of a checkpoint whose files are missing or damaged: of an index that is none
+# it raises the base of its errors.
+_DAMAGED = (tf.errors.OpError, IndexError)
 
 
 class Checkpoints:
@@ -50,7 +51,7 @@ class Checkpoints:
             try:
                 status = self._checkpoint.read(path).assert_existing_objects_matched()
                 status.expect_partial()  # earlier versions kept a counter in them
-            except (*_DAMAGED, IndexError):
+            except _DAMAGED:
                 passed_over(path)
                 continue
             except (ValueError, AssertionError) as error:
