@@ -82,6 +82,7 @@ Q = DESIGN.sheets[0][0].question
 REFUSED = {
     "an unknown participant": {"participant": "somebody"},
     "no participant": {"answers": []},
+    "a participant of half a character": {"participant": "\ud800"},
     "an unknown field": {"admin": True},
     "answers that are no list": {"answers": {"q": "a"}},
     "a question that does not exist": {"answers": [answer("q999")]},
@@ -90,6 +91,8 @@ REFUSED = {
     "a choice that is no text": {"answers": [answer(Q, ["a"])]},
     "a tie that was not offered": {"answers": [answer(Q, "none")]},
     "negative seconds": {"answers": [answer(Q, seconds=-1.0)]},
+    "seconds beyond any float": {"answers": [answer(Q, seconds=10**400)]},
+    "seconds that are NaN": {"answers": [answer(Q, seconds=float("nan"))]},
     "infinite seconds": {"answers": [answer(Q, seconds=float("inf"))]},
     "seconds that are no number": {"answers": [answer(Q, seconds="1")]},
     "a boolean of seconds": {"answers": [answer(Q, seconds=True)]},
@@ -193,8 +196,11 @@ def test_downloads_are_held_to_the_same_rules(tmp_path):
         (tmp_path / name).write_text(json.dumps(message | {"answers": answers}))
         (another,) = store.read_downloads([str(tmp_path / name)], "test-1", DESIGN, False, TRIALS)
         assert len(store.merge([], [person, another])) == (2 if seconds else 1)
-    for wrong in ({"test": "test-2"}, {"sheet": 99}, {"answers": [answer("q999")]}, {"more": 1}):
-        path.write_text(json.dumps(message | wrong))
+    wrongs = [{"test": "test-2"}, {"sheet": 99}, {"answers": [answer("q999")]}, {"more": 1}]
+    wrongs += [{"answers": [answer(asked[0], seconds=10**400)]}]
+    wrongs += [{"participant": odd} for odd in ("\ud800", "a\nb", "x" * 61, "")]
+    for text in (*(json.dumps(message | wrong) for wrong in wrongs), "[" * 60_000):
+        path.write_text(text)
         with pytest.raises(DataError, match=r"mine\.json: no answers of this test"):
             store.read_downloads([str(path)], "test-1", DESIGN, False, TRIALS)
     # The same person from both sides counts once, with the fuller answers.

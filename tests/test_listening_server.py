@@ -113,6 +113,7 @@ def test_forged_and_oversized_messages_are_refused(served, folder):
     assert (status, reply) == (400, {"error": "not accepted: an unknown participant"})
     large = b'{"participant": "' + b"x" * server.LARGEST_MESSAGE + b'"}'
     assert post(served, "/api/answers", large)[0] == 413
+    assert post(served, "/api/answers", {"participant": "\ud800"})[0] == 400
     assert post(served, "/api/participants", b"no json")[0] == 400
     assert post(served, "/api/participants", b"[" * 60_000)[0] == 400
     assert post(served, "/api/participants", [1])[0] == 400

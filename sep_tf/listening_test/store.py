@@ -6,7 +6,6 @@ An answer is kept before it is acknowledged, and kept once however often it is s
 import dataclasses
 import hashlib
 import json
-import math
 import secrets
 import sqlite3
 import threading
@@ -116,7 +115,8 @@ def _check_answer(answer: Any, asked: set[str], ties: bool) -> dict[str, Any]:
     _require(ties or choice != "none", "a choice that was not offered")
     seconds = answer["seconds"]
     number = isinstance(seconds, int | float) and not isinstance(seconds, bool)
-    sensible = number and math.isfinite(seconds) and 0 <= seconds <= _LONGEST_SECONDS
+    # Before it becomes a float, which not every whole number of JSON can; NaN is not between them.
+    sensible = number and 0 <= seconds <= _LONGEST_SECONDS
     _require(sensible, "seconds that make no sense")
     plays = answer["plays"]
     _require(isinstance(plays, dict) and set(plays) == {"a", "b", "reference"}, "plays' fields")
@@ -132,17 +132,19 @@ def _check_questionnaire(values: Any) -> dict[str, str] | None:
     _require(isinstance(values, dict) and set(values) == set(QUESTIONNAIRE), "its questionnaire")
     for field, value in values.items():
         offered = QUESTIONNAIRE[field]
-        short = isinstance(value, str) and 0 < len(value) <= _LONGEST_TEXT and _is_line(value)
-        _require(short and (offered is None or value in offered), f"its questionnaire's {field}")
+        line = _is_line(value) and (offered is None or value in offered)
+        _require(line, f"its questionnaire's {field}")
     return values
 
 
-def _is_line(text: str) -> bool:
-    """Whether it is something to read, in one line.
+def _is_line(text: Any) -> bool:
+    """Whether it is a few words, something to read, in one line.
 
     It may hold what is invisible and some writing needs: joiners, marks of direction, spaces that
     do not break; but nothing that reorders what comes after it.
     """
+    if not isinstance(text, str) or len(text) > _LONGEST_TEXT:
+        return False
     kinds = {unicodedata.category(letter) for letter in text}
     reorders = any("\u202a" <= x <= "\u202e" or "\u2066" <= x <= "\u2069" for x in text)
     return not (reorders or kinds & _NO_TEXT) and bool(kinds - {"Zs", "Cf"})
@@ -241,7 +243,7 @@ class Store:
           Refused: an unknown participant, or something the page would not send.
         """
         identity = message.get("participant") if isinstance(message, dict) else None
-        _require(isinstance(identity, str), "a message without a participant")
+        _require(_is_line(identity), "a message without a participant")
         with self._lock, self._db:
             self._db.execute("BEGIN IMMEDIATE")
             row = self._db.execute(
@@ -357,9 +359,9 @@ def _read_download(
         sheet, identity = message.get("sheet"), message.get("participant")
         whole = isinstance(sheet, int) and not isinstance(sheet, bool)
         _require(whole and 0 <= sheet < len(design.sheets), "a sheet that does not exist")
-        _require(identity is None or isinstance(identity, str), "its participant")
+        _require(identity is None or _is_line(identity), "its participant")
         checked = check(message, design, ties, headphone_trials, sheet)
-    except (OSError, ValueError, Refused) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise DataError(f"{path}: no answers of this test: {error}") from error
     return Participant(
         # Who never reached a server has no name: the same file twice is the same person.
