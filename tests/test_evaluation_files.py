@@ -1,6 +1,7 @@
 """The output folder of an evaluation: clips never stand beside scores of others."""
 
 import os
+import types
 
 import numpy as np
 import pytest
@@ -8,7 +9,8 @@ import soundfile
 from evaluations import RATE, make_songs, rows_in, run, sung
 
 from sep_tf import analysis
-from sep_tf.evaluation import scoring
+from sep_tf.errors import SepTfError
+from sep_tf.evaluation import files, scoring
 
 for _package in ("matplotlib", "mir_eval", "pystoi", "scipy"):
     pytest.importorskip(_package)
@@ -100,3 +102,37 @@ def test_another_synthesis_makes_the_world_reference_anew(songs, tmp_path, no_pl
     monkeypatch.setattr(analysis, "VERSION", "next")
     assert run(*argv) == 0
     assert os.stat(kept[0]).st_mtime_ns != before[0] and os.stat(kept[1]).st_mtime_ns == before[1]
+
+
+@pytest.mark.parametrize("name", ["scores/one/tool.f0.npy", "analyses/one.raw.npz"])
+def test_a_damaged_f0_is_named_and_made_anew(tool, tmp_path, no_plots, capsys, name):
+    """The pictures read both; cut short by a full disk, they must not end every later run."""
+    argv, _ = tool
+    assert run(*argv) == 0
+    path = tmp_path / "out" / name
+    whole = path.read_bytes()
+    path.write_bytes(whole[:300])
+    capsys.readouterr()
+    assert run(*argv) == 1
+    (line,) = capsys.readouterr().err.splitlines()[1:]  # after the line of the song
+    assert line.endswith(f"{path} was damaged; run again, it will be made anew")
+    assert run(*argv) == 0
+    assert path.read_bytes() == whole
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [lambda whole: b"", lambda whole: whole[:100], lambda whole: whole.replace(b"), }", b"    ")],
+)
+def test_damage_anywhere_in_an_f0_is_one_error(tmp_path, damage):
+    """numpy has exceptions of several kinds for it."""
+    item = types.SimpleNamespace(file_name="one")
+    kept = files.Files(tmp_path)
+    path = kept.f0(item, "tool")
+    path.parent.mkdir(parents=True)
+    np.save(path, np.arange(5.0))
+    assert kept.voice_f0(item, "tool").tolist() == [0, 1, 2, 3, 4]
+    path.write_bytes(damage(path.read_bytes()))
+    with pytest.raises(SepTfError, match="tool.f0.npy was damaged"):
+        kept.voice_f0(item, "tool")
+    assert not path.exists()

@@ -1,6 +1,7 @@
 """The output folder of an evaluation: where its files are, and whether they belong together."""
 
 import json
+import tokenize
 import zipfile
 from pathlib import Path
 
@@ -15,7 +16,10 @@ AUDIO_SUFFIX = ".flac"
 # Clips of a song that all systems share.
 SHARED = ("mixture", "reference")
 # What numpy says of a file of arrays that is cut short or something else.
-DAMAGED = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile)
+DAMAGED = (
+    OSError, ValueError, KeyError, EOFError, NotImplementedError, tokenize.TokenError,
+    zipfile.BadZipFile,
+)  # fmt: skip
 
 
 class Files:
@@ -44,10 +48,19 @@ class Files:
 
     def reference_f0(self, item: Item) -> np.ndarray:
         """f0 of the true voice, [T] Hz, once its song has been scored."""
-        path = self.analysis(item, "raw")
+        return self._f0_in(self.analysis(item, "raw"))
+
+    def voice_f0(self, item: Item, name: str) -> np.ndarray:
+        """f0 of a system's voice, as long, once it has been scored with audio."""
+        return self._f0_in(self.f0(item, name))
+
+    @staticmethod
+    def _f0_in(path: Path) -> np.ndarray:
+        """The f0 in a file; raises SepTfError where it is damaged, and removes it."""
         try:
-            with np.load(path) as stored:
-                return stored["f0"]
+            with open(path, "rb") as file:
+                stored = np.load(file)
+                return stored if isinstance(stored, np.ndarray) else stored["f0"]
         except DAMAGED as error:
             path.unlink(missing_ok=True)
             raise SepTfError(f"{path} was damaged; run again, it will be made anew") from error

@@ -51,7 +51,7 @@ def draw_songs(
             for name in shown
         }
         contours = {"reference": evaluation.files.reference_f0(item)}
-        contours |= {name: np.load(evaluation.files.f0(item, name)) for name in names}
+        contours |= {name: evaluation.files.voice_f0(item, name) for name in names}
         found = next(s for s in whole(scores) if (s.song_id, s.system) == (identity, ranked_by))
         title = f"{identity}: {chosen[identity]} of {ranked_by}, MCD {found.mcd_db:.2f} dB"
         file = Path("plots") / f"song-{item.file_name}.png"
