@@ -120,9 +120,10 @@ def save_paper(path: str) -> None:
     from export import module
     from sep_tf import models
     from sep_tf.config import PRESETS
+    from sep_tf.runtimes.keras import save_weights
 
     network = models.build_system("sin", PRESETS["paper"])
-    module.save_weights(network, module.model_info(network, PRESETS["paper"]), Path(path))
+    save_weights(network, module.model_info(network, PRESETS["paper"]), Path(path))
 
 
 def cost(row: Row, song: Path) -> commands.Cost:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +12,10 @@ import numpy as np
 from sep_tf import config as configuration
 from sep_tf import models, runtimes
 from sep_tf.config import AudioConfig, ExtractConfig, ModelConfig
-from sep_tf.errors import ModelError
+from sep_tf.errors import ModelError, tensorflow_cannot_write
 from sep_tf.models import systems
 from sep_tf.runtimes import ModelInfo, chunks
-from sep_tf.runtimes.keras import CONFIG_ATTRIBUTE, KerasRuntime
+from sep_tf.runtimes.keras import KerasRuntime
 from sep_tf.runtimes.signatures import SIGNATURES
 from sep_tf.training import settings
 from sep_tf.training.stages import restore, weights_path
@@ -131,18 +132,25 @@ def model_info(
     )
 
 
-def save_weights(model: keras.Model, info: ModelInfo, path: Path) -> None:
-    """Writes a .weights.h5 that carries its configuration; complete or not at all."""
-    import h5py
+def write_saved_model(
+    model: keras.Model, endpoints: Mapping[str, tuple[Callable, dict[str, Any]]], folder: Path
+) -> None:
+    """Writes a SavedModel of functions and what they take, by the name of their signature.
 
-    partial = path.with_name("partial-" + path.name)
+    Raises:
+      SepTfError: it cannot be written, or the disk is full; what is half written is left.
+    """
+    import tensorflow as tf
+
+    # ExportArchive, not tf.saved_model.save: that one loses Keras 3's variables.
+    archive = keras.export.ExportArchive()
+    archive.track(model)
+    for name, (function, spec) in endpoints.items():
+        archive.add_endpoint(name, function, input_signature=[spec])
     try:
-        model.save_weights(partial)
-        with h5py.File(partial, "a") as file:
-            file.attrs[CONFIG_ATTRIBUTE] = json.dumps(info.to_dict())
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+        archive.write_out(str(folder), verbose=False)
+    except tf.errors.OpError as error:
+        raise tensorflow_cannot_write(folder, error.message) from error
 
 
 def units(info: ModelInfo) -> dict[str, dict[str, dict[str, Any]]]:

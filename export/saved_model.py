@@ -18,6 +18,7 @@ import numpy as np
 
 from export import formats, graph, module
 from export import verify as checks
+from sep_tf import overwriting
 from sep_tf.errors import ModelError
 from sep_tf.runtimes import ModelInfo, chunks
 from sep_tf.runtimes.saved_model import ASSETS_FILE
@@ -66,12 +67,7 @@ def write(model: keras.Model, info: ModelInfo, folder: Path) -> None:
     Configuration, list of singers and units of every input and output lie in `assets`, requests
     that warm a server up in `assets.extra` when tensorflow-serving-api is installed.
     """
-    # ExportArchive, not tf.saved_model.save: that one loses Keras 3's variables in C++.
-    archive = keras.export.ExportArchive()
-    archive.track(model)
-    for name, (function, spec) in graph.endpoints(model, info).items():
-        archive.add_endpoint(name, function, input_signature=[spec])
-    archive.write_out(str(folder), verbose=False)
+    module.write_saved_model(model, graph.endpoints(model, info), folder)
     _write_text(folder / ASSETS_FILE, json.dumps(info.to_dict(), indent=1) + "\n")
     _write_text(folder / UNITS_FILE, json.dumps(module.units(info), indent=1) + "\n")
     if info.singers:
@@ -84,7 +80,8 @@ def write(model: keras.Model, info: ModelInfo, folder: Path) -> None:
 
 def _write_text(path: Path, text: str) -> None:
     path.parent.mkdir(exist_ok=True)
-    path.write_text(text, encoding="utf-8")
+    with overwriting.replacing(path) as partial:
+        Path(partial).write_text(text, encoding="utf-8")
 
 
 def run_in_fresh_process(

@@ -14,6 +14,7 @@ from sep_tf import audio_io, jobs, overwriting
 from sep_tf.config import AudioConfig
 from sep_tf.errors import ModelError
 from sep_tf.runtimes import ModelInfo
+from sep_tf.runtimes.keras import save_weights
 from sep_tf.runtimes.litert import CONFIG_MEMBER
 
 UNITS_MEMBER = "signature.json"
@@ -31,7 +32,7 @@ def export(job: formats.Job) -> None:
     how = job.options["quantise"]
     try:
         if job.trained:
-            module.save_weights(job.model, job.info, trials[0])
+            save_weights(job.model, job.info, trials[0])
         write(convert(job.model, job.info, how, job.options["calibration"]), job.info, trials[1])
         if job.music is not None:
             inputs = module.example(job.music, job.info)
@@ -81,11 +82,7 @@ def _converted(model: keras.Model, info: ModelInfo, how: str) -> bytes:
         for name, port in signature.inputs.items()
     }
     with tempfile.TemporaryDirectory() as folder:
-        # ExportArchive, not tf.saved_model.save: that one loses Keras 3's variables.
-        archive = keras.export.ExportArchive()
-        archive.track(model)
-        archive.add_endpoint(signature.name, model.call, input_signature=[spec])
-        archive.write_out(folder, verbose=False)
+        module.write_saved_model(model, {signature.name: (model.call, spec)}, Path(folder))
         converter = tf.lite.TFLiteConverter.from_saved_model(
             folder, signature_keys=[signature.name]
         )

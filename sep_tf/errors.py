@@ -1,5 +1,6 @@
 """Errors whose text is one clear line for the person at the keyboard."""
 
+import os
 import re
 
 
@@ -17,6 +18,12 @@ class DataError(SepTfError):
 
 class ModelError(SepTfError):
     """Weights, systems or runtimes that are missing or do not fit."""
+
+
+def tensorflow_cannot_write(path: os.PathLike[str], message: str) -> SepTfError:
+    """The error for the user where TensorFlow says "FILE; why", and more on further lines."""
+    why = tensorflow_says(message.partition("\n")[0]).rpartition("; ")[2]
+    return SepTfError(f"{path}: cannot be written: {why}")
 
 
 def tensorflow_says(message: str) -> str:

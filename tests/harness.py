@@ -1,9 +1,11 @@
 """What several test modules share: synthetic singing, checks that every network must pass."""
 
+import contextlib
 import csv
 import json
 import pathlib
-from collections.abc import Callable
+import resource
+from collections.abc import Callable, Iterator
 
 import numpy as np
 
@@ -264,6 +266,17 @@ def log_rows(trainer) -> list[dict[str, str]]:
 def write_index(index: schema.DatasetIndex, folder: pathlib.Path) -> None:
     """Replaces dataset.json."""
     (folder / schema.INDEX_NAME).write_text(index.to_json(), encoding="utf-8")
+
+
+@contextlib.contextmanager
+def full_disk(size: int) -> Iterator[None]:
+    """Within, files may not grow beyond so many bytes: the system refuses as on a full disk."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))  # Python ignores the signal
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 def one_line_error(program: Callable, argv: list[str], capsys) -> str:

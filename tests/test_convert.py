@@ -8,6 +8,7 @@ import soundfile
 
 from sep_tf import audio_io, convert, metrics, world
 from sep_tf.runtimes import ModelInfo
+from sep_tf.runtimes.keras import save_weights
 from tests import harness
 
 SINGERS = ("ann", "ben")
@@ -131,7 +132,7 @@ def test_through_the_network(tmp_path, capsys):
     model = models.build_system("autovc", PRESETS["tiny"], len(SINGERS))
     harness.randomise(model)
     info = module.model_info(model, PRESETS["tiny"], "autovc", SINGERS)
-    module.save_weights(model, info, tmp_path / "autovc.weights.h5")
+    save_weights(model, info, tmp_path / "autovc.weights.h5")
     tflite.write(tflite.convert(model, info), info, tmp_path / "autovc.tflite")
     soundfile.write(tmp_path / "v.wav", harness.sung(1.0, 220.0), harness.RATE)
     found = {}

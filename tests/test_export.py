@@ -133,6 +133,15 @@ def test_an_export_that_differs_is_not_kept(run, tmp_path, capsys, monkeypatch):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("size", [0, 50_000])
+def test_a_full_disk(run, tmp_path, capsys, size):
+    argv = export(run.model_dir, tmp_path / "m")
+    with harness.full_disk(size):
+        line = harness.one_line_error(program.run, argv, capsys)
+    assert "m.weights.h5: cannot be written: file too large" in line
+    assert not list(tmp_path.iterdir())
+
+
 def test_files_that_lost_their_weights_or_need_other_operators(exported, tmp_path, monkeypatch):
     path = path_of(exported, ".tflite")
     verify.check_file(path, 1000, "none")

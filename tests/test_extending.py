@@ -10,6 +10,7 @@ import pytest
 import soundfile
 
 from sep_tf import config, models, runtimes
+from sep_tf.runtimes.keras import save_weights
 from tests import harness
 from tfrecords import manifest
 
@@ -113,7 +114,7 @@ def test_another_format_and_another_runtime(add, tmp_path, monkeypatch, capsys):
     weights = tmp_path / "tiny.weights.h5"
     network = models.build_system("sin", config.PRESETS["tiny"])
     harness.randomise(network)
-    module.save_weights(network, module.model_info(network, config.PRESETS["tiny"]), weights)
+    save_weights(network, module.model_info(network, config.PRESETS["tiny"]), weights)
     argv = [f"--weights={weights}", f"--output={tmp_path / 'tiny'}", "--format=npz"]
     assert program.run(argv) == 0
     assert "compared with Keras" in capsys.readouterr().out

@@ -9,6 +9,7 @@ import soundfile
 from export import module, saved_model, tflite
 from sep_tf import audio_io, cli, metrics, models
 from sep_tf.config import PRESETS, ExtractConfig
+from sep_tf.runtimes.keras import save_weights
 from sep_tf.runtimes.signatures import SIGNATURES
 from tests import harness
 
@@ -30,7 +31,7 @@ def exported(system: str, folder, runtimes=tuple(FILES)) -> str:
     if "litert" in runtimes:
         tflite.write(tflite.convert(model, info), info, folder / f"{system}.tflite")
     if "keras" in runtimes:
-        module.save_weights(model, info, folder / f"{system}.weights.h5")
+        save_weights(model, info, folder / f"{system}.weights.h5")
     if "saved_model" in runtimes:
         base.mkdir()
         saved_model.write(model, info, base / "1")

@@ -10,8 +10,9 @@ from export import __main__ as program
 from export import formats, graph, module, saved_model
 from sep_tf import analysis, models, runtimes
 from sep_tf.config import PRESETS, ExtractConfig
-from sep_tf.errors import ModelError
+from sep_tf.errors import ModelError, SepTfError
 from sep_tf.runtimes import chunks
+from sep_tf.runtimes.keras import save_weights
 from sep_tf.runtimes.signatures import SIGNATURES
 from sep_tf.separator import Separator
 from tests import harness
@@ -54,6 +55,34 @@ def load(folder: pathlib.Path):
     return tf.saved_model.load(str(folder))
 
 
+def test_a_full_disk(sin, tmp_path, monkeypatch):
+    import tensorflow as tf
+
+    model, info, _ = sin
+    # To trace the network takes seconds.
+    same = {"same": (lambda given: given, {"audio": tf.TensorSpec([None], tf.float32, "audio")})}
+    monkeypatch.setattr(graph, "endpoints", lambda *_: same)
+    job = formats.Job(model, info, tmp_path / "out", None)
+    with (
+        harness.full_disk(50_000),
+        pytest.raises(SepTfError, match=r"trial-\w+: cannot be written: File too large$"),
+    ):
+        saved_model.export(job)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_full_disk_for_what_stands_beside_the_network(sin, tmp_path, monkeypatch):
+    model, info, _ = sin
+    monkeypatch.setattr(
+        module, "write_saved_model", lambda model, endpoints, folder: folder.mkdir()
+    )
+    with (
+        harness.full_disk(100),
+        pytest.raises(SepTfError, match="sep_tf.json: cannot be written: file too large"),
+    ):
+        saved_model.write(model, info, tmp_path / "1")
+
+
 def test_audio_in_features_out_is_what_the_library_computes(sin, sound, tmp_path, monkeypatch):
     """Whole songs at once, several in a batch: the same as chunks through the Keras runtime.
 
@@ -66,7 +95,7 @@ def test_audio_in_features_out_is_what_the_library_computes(sin, sound, tmp_path
     model, info, folder = sin
     loaded = load(folder / "1")
     run = loaded.signatures["serving_default"]
-    module.save_weights(model, info, tmp_path / "m.weights.h5")
+    save_weights(model, info, tmp_path / "m.weights.h5")
     expected = Separator(str(tmp_path / "m.weights.h5"), "keras").analyse(sound, harness.RATE)
     both = np.stack([sound, sound[::-1]])
     out = {name: value.numpy() for name, value in run(audio=both).items()}

@@ -128,6 +128,79 @@ def test_a_list_of_checkpoints_that_is_damaged(whole, tmp_path, capsys, content)
     assert not list(path.parent.glob("ckpt-4.*"))
 
 
+# A full disk
+
+
+@pytest.mark.parametrize("size", [0, 50_000])
+@pytest.mark.parametrize(
+    ("write", "file"),
+    [
+        (lambda trainer: trainer._save_best(), "best.weights.h5"),
+        (lambda trainer: trainer.checkpoints.save(4), "checkpoints/ckpt-4"),
+    ],
+)
+def test_a_full_disk_leaves_what_was_there(tmp_path, write, file, size):
+    trainer = make_trainer(tmp_path)
+    trainer._save_best()
+    trainer.checkpoints.save(2)
+    before = {path: path.read_bytes() for path in trainer.folder.rglob("*") if path.is_file()}
+    with (
+        harness.full_disk(size),
+        pytest.raises(SepTfError, match=rf"{file}: cannot be written: [Ff]ile too large$"),
+    ):
+        write(trainer)
+    after = {path: path.read_bytes() for path in trainer.folder.rglob("*") if path.is_file()}
+    assert after == before and not list(trainer.folder.rglob("*_temp"))
+
+
+@pytest.mark.parametrize(("curves", "file"), [(True, "tensorboard"), (False, "log.csv")])
+def test_a_full_disk_for_the_curves(tmp_path, monkeypatch, curves, file):
+    trainer = make_trainer(tmp_path)
+    if not curves:
+        monkeypatch.setattr(tf.summary, "scalar", lambda *_: None)
+    with harness.full_disk(0), pytest.raises(SepTfError, match=f"{file}: cannot be written: "):
+        trainer.log.row({"step": 4, "loss": 0.5})
+
+
+def test_a_checkpoint_that_could_not_be_ended(tmp_path, monkeypatch):
+    """The disk was full when its parts were joined: the index is cut short, under its name."""
+    trainer = make_trainer(tmp_path)
+    trainer.checkpoints.save(2)
+
+    def write(path):
+        pathlib.Path(f"{path}_temp").mkdir()
+        for part in (f".{INDEX}", f".{DATA}", "_temp/part"):
+            pathlib.Path(path + part).write_bytes(b"half")
+        said = f"{{{{function_node __wrapped__Merge}}}} {path}.index; No space left [Op:Merge]"
+        raise tf.errors.ResourceExhaustedError(None, None, said)
+
+    monkeypatch.setattr(trainer.checkpoints._checkpoint, "write", write)
+    with pytest.raises(SepTfError, match=r"ckpt-4: cannot be written: No space left$"):
+        trainer.checkpoints.save(4)
+    assert not list(trainer.checkpoints.folder.glob("ckpt-4*"))
+    assert [pathlib.Path(path).name for path in trainer.checkpoints.paths] == ["ckpt-2"]
+
+
+def test_a_file_in_place_of_the_checkpoints(tmp_path):
+    """Found before the first step."""
+    trainer = make_trainer(tmp_path)
+    trainer.checkpoints.folder.touch()
+    with pytest.raises(SepTfError, match="checkpoints: is no folder"):
+        trainer.run()
+    assert trainer.step == 0
+
+
+@pytest.mark.slow
+def test_a_training_goes_on_when_there_is_room(corpus, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(dataset, "_SHUFFLE_RECORDS", 4)
+    argv = flags(corpus, tmp_path)
+    with harness.full_disk(100_000):
+        assert train.run(argv) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "best.weights.h5: cannot be written: file too large" in line
+    assert train.run(argv) == 0
+
+
 @pytest.mark.parametrize("content", ["", "step,train_lo"])
 def test_a_log_cut_short_in_its_first_line(tmp_path, content):
     (tmp_path / "log.csv").write_text(content)

@@ -12,6 +12,7 @@ from export import module
 from sep_tf import models, runtimes, train
 from sep_tf.config import PRESETS
 from sep_tf.errors import ModelError
+from sep_tf.runtimes.keras import save_weights
 from sep_tf.training import settings, stages
 from tests import harness
 
@@ -230,7 +231,7 @@ def exported(run, tmp_path_factory):
     folder = tmp_path_factory.mktemp("systems")
     paths = {system: folder / f"{system}.weights.h5" for system in ("sin", "sdn", "ss", "autovc")}
     for system, path in paths.items():
-        module.save_weights(*module.assemble(run.model_dir, "tiny", system), path)
+        save_weights(*module.assemble(run.model_dir, "tiny", system), path)
     return paths
 
 
@@ -258,7 +259,7 @@ def test_a_sin_older_than_its_refinement_goes_on_as_it_is(run, tmp_path):
     config = dataclasses.replace(PRESETS["tiny"], sin_refinement_width=0)
     older = models.build("extractor", config)
     harness.randomise(older)
-    module.save_weights(older, module.model_info(older, config), tmp_path / "o.weights.h5")
+    save_weights(older, module.model_info(older, config), tmp_path / "o.weights.h5")
     # Without an encoder in the folder that of the file is taken.
     (tmp_path / "f0").symlink_to(run.model_dir / "f0")
     model = harness.make_stage("sin", tmp_path, tmp_path / "o.weights.h5").model
@@ -278,7 +279,7 @@ def test_a_file_without_what_its_configuration_names_is_one_line(tmp_path):
     config = dataclasses.replace(PRESETS["tiny"], sin_refinement_width=0)
     older = models.build("extractor", config)
     info = dataclasses.replace(module.model_info(older, config), model=PRESETS["tiny"].to_dict())
-    module.save_weights(older, info, tmp_path / "o.weights.h5")
+    save_weights(older, info, tmp_path / "o.weights.h5")
     with pytest.raises(ModelError, match="does not fit its own configuration: .*[^\n]$") as error:
         runtimes.load(str(tmp_path / "o.weights.h5"), "keras")
     assert "\n" not in str(error.value)

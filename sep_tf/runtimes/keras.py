@@ -1,5 +1,6 @@
-"""Runs .weights.h5 files with Keras."""
+"""Runs .weights.h5 files with Keras, and writes them."""
 
+import io
 import json
 import threading
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from sep_tf import config as configuration
+from sep_tf import overwriting
 from sep_tf.errors import ModelError
 from sep_tf.runtimes import ModelInfo
 
@@ -36,6 +38,31 @@ def read_info(path: Path) -> ModelInfo:
     except (OSError, KeyError, ValueError) as error:
         raise ModelError(f"{path} is no model of sep_tf: {error}") from error
     return ModelInfo.from_dict(values, path)
+
+
+def save_weights(model: Any, info: ModelInfo | None, path: Path) -> None:
+    """Writes a .weights.h5, complete or not at all; of a system with its configuration inside.
+
+    Raises:
+      SepTfError: it cannot be written, or the disk is full.
+    """
+    import h5py
+
+    # On a full disk HDF5 takes the whole process down: it gets memory, and the file the bytes.
+    memory = _Memory()
+    model.save_weights(memory)
+    if info is not None:
+        with h5py.File(memory, "a") as file:
+            file.attrs[CONFIG_ATTRIBUTE] = json.dumps(info.to_dict())
+    with overwriting.replacing(path) as partial:
+        Path(partial).write_bytes(memory.getbuffer())
+
+
+class _Memory(io.BytesIO):
+    """Keras writes to memory as well, if its name ends as that of a file would."""
+
+    def __str__(self) -> str:
+        return "memory.weights.h5"
 
 
 class KerasRuntime:

@@ -1,11 +1,12 @@
 """The newest two checkpoints of a training, whatever a power cut has left of its files."""
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import tensorflow as tf
 
-from sep_tf.errors import ModelError
+from sep_tf.errors import ModelError, SepTfError, tensorflow_cannot_write
 
 # What TensorFlow says of a checkpoint whose files are missing or damaged: of an index that is none
 # it raises the base of its errors.
@@ -27,12 +28,26 @@ class Checkpoints:
         return [str(self.folder / f"ckpt-{step}") for step in steps]
 
     def save(self, step: int) -> None:
-        """Writes one, and removes all but the newest two."""
+        """Writes one, and removes all but the newest two.
+
+        Raises:
+          SepTfError: it cannot be written, or the disk is full; nothing of it is left.
+        """
+        path = self.folder / f"ckpt-{step}"
         # A CheckpointManager's list of them, a file, does not survive all that they do.
-        self._checkpoint.write(str(self.folder / f"ckpt-{step}"))
-        for path in self.paths[:-2]:
-            for file in self.folder.glob(f"{Path(path).name}.*"):
-                file.unlink(missing_ok=True)
+        try:
+            self._checkpoint.write(str(path))
+        except tf.errors.OpError as error:
+            self._remove(path)
+            raise tensorflow_cannot_write(path, error.message) from error
+        for old in self.paths[:-2]:
+            self._remove(Path(old))
+
+    def _remove(self, path: Path) -> None:
+        """Removes the files of a checkpoint, those half written too."""
+        for file in self.folder.glob(f"{path.name}.*"):
+            file.unlink(missing_ok=True)
+        shutil.rmtree(f"{path}_temp", ignore_errors=True)
 
     def restore(self, passed_over: Callable[[str], object]) -> bool:
         """Goes back to the newest checkpoint that is whole; False where there is none at all.
@@ -45,7 +60,10 @@ class Checkpoints:
 
         Raises:
           ModelError: all are damaged, or the newest is another network's.
+          SepTfError: the folder is none.
         """
+        if self.folder.exists() and not self.folder.is_dir():
+            raise SepTfError(f"{self.folder}: is no folder")
         paths = self.paths
         for path in reversed(paths):
             try:

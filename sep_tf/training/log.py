@@ -1,7 +1,9 @@
 """What a training leaves for people: log.csv, TensorBoard curves and pictures, a progress line."""
 
+import contextlib
 import csv
 import io
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +11,7 @@ import tensorflow as tf
 
 from sep_tf import overwriting
 from sep_tf.config import AudioConfig
+from sep_tf.errors import tensorflow_cannot_write
 from sep_tf.training import pictures
 
 
@@ -16,9 +19,18 @@ class RunLog:
     """Writes the files of one stage; a log that is off (a worker that is not chief) none."""
 
     def __init__(self, folder: Path, on: bool = True) -> None:
-        self._path, self._on = folder / "log.csv", on
+        self._path, self._curves, self._on = folder / "log.csv", folder / "tensorboard", on
         if on:
-            self._summary = tf.summary.create_file_writer(str(folder / "tensorboard"))
+            with self._writing():
+                self._summary = tf.summary.create_file_writer(str(self._curves))
+
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[None]:
+        """Raises SepTfError where TensorBoard's files cannot be written, or the disk is full."""
+        try:
+            yield
+        except tf.errors.OpError as error:
+            raise tensorflow_cannot_write(self._curves, error.message) from error
 
     def rewind(self, step: int) -> None:
         """Drops rows beyond `step`: a run that was killed wrote them after its last checkpoint."""
@@ -42,26 +54,33 @@ class RunLog:
             csv.writer(file).writerows([head, *kept])
 
     def row(self, values: dict[str, float]) -> None:
-        """Adds a row; `values["step"]` is the step of the curves."""
+        """Adds a row; `values["step"]` is the step of the curves.
+
+        Raises:
+          SepTfError: it cannot be written, or the disk is full.
+        """
         if not self._on:
             return
-        with self._summary.as_default(step=values["step"]):
+        with self._writing(), self._summary.as_default(step=values["step"]):
             for name, value in values.items():
                 tf.summary.scalar(name, value)
-        self._summary.flush()
+            self._summary.flush()
         columns = self._columns()
-        with self._path.open("a", newline="", encoding="utf-8") as file:
-            # A log begun by an earlier version keeps its columns.
-            writer = csv.DictWriter(file, columns or values, extrasaction="ignore", restval="")
-            if not columns:
-                writer.writeheader()
-            writer.writerow(values)
+        try:
+            with self._path.open("a", newline="", encoding="utf-8") as file:
+                # A log begun by an earlier version keeps its columns.
+                writer = csv.DictWriter(file, columns or values, extrasaction="ignore", restval="")
+                if not columns:
+                    writer.writeheader()
+                writer.writerow(values)
+        except OSError as error:  # half a row is dropped when the training goes on
+            raise overwriting.unwritable(self._path, error) from error
 
     def pictures(self, step: int, named: dict[str, np.ndarray]) -> None:
         """Shows pictures [n, T, bins] by name in TensorBoard."""
         if not self._on:
             return
-        with self._summary.as_default(step=step):
+        with self._writing(), self._summary.as_default(step=step):
             for name, values in named.items():
                 images = pictures.images(values)
                 tf.summary.image(name, images, max_outputs=len(images))
@@ -70,7 +89,7 @@ class RunLog:
         """Lets TensorBoard play audio [n, samples] in -1..1 at 32 kHz, by name."""
         if not self._on:
             return
-        with self._summary.as_default(step=step):
+        with self._writing(), self._summary.as_default(step=step):
             for name, values in named.items():
                 rate = AudioConfig().sample_rate
                 tf.summary.audio(name, values[:, :, None], rate, max_outputs=len(values))

@@ -14,6 +14,7 @@ import tensorflow as tf
 
 from sep_tf.config import ModelConfig, TrainConfig
 from sep_tf.errors import SepTfError, tensorflow_says
+from sep_tf.runtimes.keras import save_weights
 from sep_tf.training import heard, settings
 from sep_tf.training import strategy as distribution
 from sep_tf.training.checkpoints import Checkpoints
@@ -310,9 +311,7 @@ class Trainer:
 
     def _save_best(self) -> None:
         if self.is_chief:
-            partial = self.best_path.with_name("partial.weights.h5")
-            self.stage.model.save_weights(partial)
-            partial.replace(self.best_path)
+            save_weights(self.stage.model, None, self.best_path)
 
     def _distribute(self, batches: tf.data.Dataset) -> Iterator:
         batches = distribution.distribute(self.strategy, batches, self.config.batch_size)
