@@ -1,4 +1,7 @@
-"""Does a file hold all that its header promises? libsndfile shortens most formats in silence."""
+"""Does a file hold what its header promises, no less and no more?
+
+libsndfile shortens most formats in silence, and reads the first of joined files alone.
+"""
 
 import os
 import struct
@@ -25,12 +28,18 @@ _CONTAINERS = {
     b"caff": _Chunks(8, 4, ">q", False, 1, b"data"),
     b"riff": _Chunks(40, 16, "<q", True, 8, b"data"),  # Sony Wave64
 }
-# Sizes that writers to a pipe leave behind: "until the end".
-_OPEN_ENDED = (0, -1, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF)
+# Sizes that writers to a pipe leave behind: "until the end". Those of SoX and arecord, and of
+# ffmpeg's Wave64, of which 24 bytes are the chunk's header, are a little below the largest number.
+_OPEN_ENDED = (
+    *(0, -1, 0x7FFF0000, 0x7FFFF000, 0x7FFFFF00, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF),
+    *(2**63 - 1, 2**63 - 1 - 24),
+)
 
 _MP3_SEARCH = 65_536
+# Whole frames behind the last that is counted are more than an encoder's own way of counting.
+_MP3_JOINED = 8_192
 _OGG_MAX_PAGE = 27 + 255 + 255 * 255
-_OGG_LAST_PAGE = 4
+_OGG_FIRST_PAGE, _OGG_LAST_PAGE = 2, 4
 
 
 def missing(file: BinaryIO) -> str | None:
@@ -59,6 +68,35 @@ def missing(file: BinaryIO) -> str | None:
     return None
 
 
+def joined(file: BinaryIO) -> bool:
+    """Whether another recording follows, which libsndfile does not read: `cat a.mp3 b.mp3`.
+
+    Args: see `missing`, which found nothing missing.
+    """
+    size = file.seek(0, os.SEEK_END)
+    file.seek(0)
+    if file.read(4) == b"OggS":
+        return _ogg_stream(_ogg_last_page(file, size)) not in _ogg_first_streams(file)
+    index = mp3_index(file)
+    if index is None:  # libsndfile counts the frames, and reads them all
+        return False
+    behind = sum(index)
+    file.seek(behind)
+    behind += _id3_size(file.read(10))
+    # Tags behind the audio are no frames.
+    alike = _mp3_kind(file, behind) == _mp3_kind(file, index[0])
+    return alike and size - behind > _MP3_JOINED
+
+
+def bytes_behind_no_samples(file: BinaryIO) -> int:
+    """Bytes in a WAV file, or one like it, behind a header that says that there is no audio."""
+    size = file.seek(0, os.SEEK_END)
+    file.seek(0)
+    layout = _CONTAINERS.get(file.read(4))
+    data = _data_chunk(file, size, layout) if layout else None
+    return size - data[0] if data else 0
+
+
 def mp3_index(file: BinaryIO) -> tuple[int, int] | None:
     """Where an MP3 starts and how many bytes its Xing/Info header counts; None without one.
 
@@ -84,6 +122,12 @@ def mp3_index(file: BinaryIO) -> tuple[int, int] | None:
     if not (has_frames and has_bytes):
         return None
     return start + sync, struct.unpack_from(">I", data, tag + 12)[0]
+
+
+def _mp3_kind(file: BinaryIO, position: int) -> int:
+    """What frames of one encoding begin with: sync, version, layer and sample rate."""
+    file.seek(position)
+    return int.from_bytes(file.read(3), "big") & 0xFFFE0C
 
 
 def _missing_bytes(data: tuple[int, int] | None, size: int) -> str | None:
@@ -118,13 +162,36 @@ def _data_chunk(file: BinaryIO, size: int, layout: _Chunks) -> tuple[int, int] |
 
 def _ogg_has_end(file: BinaryIO, size: int) -> bool:
     """Whether the last page is whole and marked as the end of its stream."""
+    page = _ogg_last_page(file, size)
+    if len(page) < 27 or not page[5] & _OGG_LAST_PAGE:
+        return False
+    segments = page[27 : 27 + page[26]]
+    return len(page) >= 27 + page[26] + sum(segments)
+
+
+def _ogg_last_page(file: BinaryIO, size: int) -> bytes:
+    """From the last page's beginning to the end of the file; nothing where there is none."""
     file.seek(max(0, size - 2 * _OGG_MAX_PAGE))
     tail = file.read()
     page = tail.rfind(b"OggS")
-    if page < 0 or len(tail) < page + 27 or not tail[page + 5] & _OGG_LAST_PAGE:
-        return False
-    segments = tail[page + 27 : page + 27 + tail[page + 26]]
-    return len(tail) >= page + 27 + tail[page + 26] + sum(segments)
+    return tail[page:] if page >= 0 else b""
+
+
+def _ogg_stream(page: bytes) -> bytes:
+    """The number of the stream that a page is of."""
+    return page[14:18]
+
+
+def _ogg_first_streams(file: BinaryIO) -> set[bytes]:
+    """The streams that begin at the start of a file, and so run beside each other."""
+    found, position = set(), 0
+    while True:
+        file.seek(position)
+        page = file.read(27 + 255)
+        if len(page) < 27 or page[:4] != b"OggS" or not page[5] & _OGG_FIRST_PAGE:
+            return found
+        found.add(_ogg_stream(page))
+        position += 27 + page[26] + sum(page[27 : 27 + page[26]])
 
 
 def _id3_size(header: bytes) -> int:

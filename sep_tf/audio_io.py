@@ -55,8 +55,9 @@ _CONVERT = (
 )
 _UNKNOWN_LENGTH = 2**60
 _SF_COUNT_MAX = 2**63 - 1
-# Decoders start these in the middle only approximately: decode from the start and drop.
-_INEXACT_SEEK = ("MP3", "OGG")
+# Found by counting bytes. Decoders of the others start in the middle only approximately (MP3, Ogg)
+# or not at all (GSM, damaged FLAC): those are decoded from the start.
+_SEEKABLE = ("PCM_", "FLOAT", "DOUBLE", "ULAW", "ALAW")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -138,12 +139,12 @@ def read_blocks(
         wanted = file.frames - start
         if duration is not None:
             wanted = max(1, round(min(wanted, duration * file.samplerate)))
-        if start and file.format in _INEXACT_SEEK:
-            for _ in _decode(path, file, start, BLOCK_FRAMES):
-                pass
-        elif start:
+        if file.subtype.startswith(_SEEKABLE) and file.format != "FLAC":
             file.seek(start)
-        yield from _decode(path, file, wanted, block_frames)
+        else:
+            for _ in _decode(path, file, 0, start, BLOCK_FRAMES):
+                pass
+        yield from _decode(path, file, start, start + wanted, block_frames)
 
 
 def check_range(offset: float, duration: float | None) -> None:
@@ -265,6 +266,8 @@ def _open(path: StrPath) -> Iterator[soundfile.SoundFile]:
         raw = stack.enter_context(_open_raw(path))
         if lacking := audio_headers.missing(raw):
             raise AudioError(f"{path}: truncated: {lacking}")
+        if audio_headers.joined(raw):
+            raise AudioError(f"{path}: holds several recordings, join them: {_ffmpeg(path)}")
         index = audio_headers.mp3_index(raw)
         raw.seek(0)  # libsndfile shares this position from here on
         try:
@@ -279,7 +282,9 @@ def _open(path: StrPath) -> Iterator[soundfile.SoundFile]:
         if file.channels > signals.MAX_CHANNELS:
             raise AudioError(f"{path}: {file.channels} channels cannot be right")
         if file.frames == 0:
-            raise AudioError(f"{path}: holds no samples")
+            behind = audio_headers.bytes_behind_no_samples(raw)
+            more = f" by its header, but {behind} bytes, rewrite it: {_ffmpeg(path)}"
+            raise AudioError(f"{path}: holds no samples{more if behind > 1000 else ''}")
         if file.frames >= _UNKNOWN_LENGTH:  # FLAC that was written to a pipe
             raise AudioError(f"{path}: does not say how long it is, rewrite it: {_ffmpeg(path)}")
         yield file
@@ -361,22 +366,22 @@ def _ffmpeg(path: StrPath) -> str:
 
 
 def _decode(
-    path: StrPath, file: soundfile.SoundFile, wanted: int, block_frames: int
+    path: StrPath, file: soundfile.SoundFile, start: int, stop: int, block_frames: int
 ) -> Iterator[np.ndarray]:
-    """Blocks float32 [n, channels], `wanted` samples from where the file stands.
+    """Blocks float32 [n, channels], the samples from `start`, where the file stands, to `stop`.
 
     Raises:
       AudioError: fewer samples than wanted, samples that are NaN, infinite or absurdly large.
     """
-    done = 0
-    while done < wanted:
+    done = start
+    while done < stop:
         try:
-            block = file.read(min(block_frames, wanted - done), dtype="float32", always_2d=True)
+            block = file.read(min(block_frames, stop - done), dtype="float32", always_2d=True)
         except soundfile.LibsndfileError as error:
             at = done / file.samplerate
             raise AudioError(f"{path}: truncated or damaged after {at:.3f} s") from error
         if len(block) == 0:
-            lacking = wanted - done
+            lacking = stop - done
             raise AudioError(f"{path}: truncated: its last {lacking} samples are missing")
         sound = np.abs(block) <= signals.MAX_SAMPLE
         if not sound.all():
