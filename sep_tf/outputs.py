@@ -122,12 +122,14 @@ def write_f0(path: StrPath, f0: np.ndarray, voiced: np.ndarray, offset: float = 
 
     The columns are CREPE's, and `--f0` reads them back. Times count from the start of the file.
     """
+    # Milliseconds, but where frames lie between them: a note would begin a little late.
+    places = 3 if f"{offset:.6f}".endswith("000") else 6
     with open(path, "w", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(["time", "frequency", "confidence"])
         for t, (hz, sung) in enumerate(zip(f0, voiced, strict=True)):
             time = offset + t / AUDIO.frames_per_second
-            writer.writerow([f"{time:.3f}", f"{hz if sung else 0.0:.3f}", int(sung)])
+            writer.writerow([f"{time:.{places}f}", f"{hz if sung else 0.0:.3f}", int(sung)])
 
 
 class Spool:

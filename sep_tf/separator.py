@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import os
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -26,6 +27,7 @@ from sep_tf import (
 )
 from sep_tf.config import AudioConfig, ExtractConfig
 from sep_tf.errors import AudioError, ModelError, SepTfError
+from sep_tf.overwriting import StrPath
 from sep_tf.signals import Counter, Progress, against, check_rate, checked, to_mono
 
 AUDIO = AudioConfig()
@@ -61,7 +63,7 @@ class Separator:
 
     def __init__(
         self,
-        model: str = DEFAULTS.model,
+        model: StrPath = DEFAULTS.model,
         runtime: str = DEFAULTS.runtime,
         f0: str | Path = DEFAULTS.f0,
         *,
@@ -96,6 +98,7 @@ class Separator:
                 raise SepTfError(f"unknown f0 source '{f0}', expected one of: {known}")
             source = f0_sources.read(f0)
             self._read = [f0]
+        model = os.fspath(model)
         runtimes.find(model, runtime, server)
         self._model, self._runtime_name, self._singer = model, runtime, singer
         self._server = server
@@ -105,7 +108,7 @@ class Separator:
 
     @classmethod
     def from_pretrained(
-        cls, name: str = DEFAULTS.model, runtime: str = DEFAULTS.runtime, **wishes: Any
+        cls, name: StrPath = DEFAULTS.model, runtime: str = DEFAULTS.runtime, **wishes: Any
     ) -> "Separator":
         """The constructor under the name that users of pretrained models look for."""
         return cls(name, runtime, **wishes)

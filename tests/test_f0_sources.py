@@ -88,13 +88,14 @@ def test_any_file_is_read_or_refused(tmp_path_factory, content):
         assert np.isfinite(f0).all()
 
 
-def test_what_is_written_is_read(tmp_path):
+@pytest.mark.parametrize("offset, error", [(0.0, 1e-5), (1.5, 1e-5), (1.2345, 1e-5), (1 / 3, 3e-4)])
+def test_what_is_written_is_read(tmp_path, offset, error):
     rng = np.random.default_rng(0)
     f0, voiced = rng.uniform(60, 1000, 300).astype(np.float32), rng.random(300) < 0.7
-    outputs.write_f0(tmp_path / "f0.csv", f0, voiced, offset=1.5)
-    found, sung = f0_sources.read(tmp_path / "f0.csv").at(1.5 + np.arange(300) / 200)
+    outputs.write_f0(tmp_path / "f0.csv", f0, voiced, offset)
+    found, sung = f0_sources.read(tmp_path / "f0.csv").at(offset + np.arange(300) / 200)
     np.testing.assert_array_equal(sung, voiced)
-    np.testing.assert_allclose(found[voiced], f0[voiced], atol=1e-3)
+    np.testing.assert_allclose(found[voiced], f0[voiced], rtol=error)
 
 
 def test_the_voice_is_sung_on_the_file(fake, tmp_path):  # noqa: F811

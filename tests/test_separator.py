@@ -93,6 +93,12 @@ def test_the_voice_is_as_long_as_the_song(n, rate):
     assert np.isfinite(voice).all()
 
 
+def test_a_model_may_be_a_path(tmp_path):
+    separator.Separator(runtimes.PRESETS / "sin-lite.tflite")
+    with pytest.raises(ModelError, match="does not exist"):
+        separator.Separator(tmp_path / "mine.tflite")
+
+
 def test_chunks_do_not_show(fake):
     audio = song(4.0)
     whole, cut = (fake(size).analyse(audio, RATE) for size in (1024, 48))
