@@ -1,5 +1,7 @@
 """Pictures of an extraction (needs matplotlib). The songs may be long: only columns are kept."""
 
+import warnings
+
 import numpy as np
 
 from sep_tf import audio_io
@@ -78,6 +80,8 @@ def extraction(mixture: Columns, voice: Columns, f0: np.ndarray | None, title: s
     Returns:
       The matplotlib figure.
     """
+    # Letters that no font here has are drawn as boxes.
+    warnings.filterwarnings("ignore", "Glyph .* missing", UserWarning)
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 

@@ -3,6 +3,7 @@
 import json
 import os
 import platform
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -96,6 +97,16 @@ def test_a_silent_voice_is_dark_and_ends_where_it_ends():
         assert axis.get_xlim() == (0.0, 1.0)
         assert image.get_extent()[1] == pytest.approx(len(mixture.levels) * mixture.step)
     assert plot.show_spectrogram(figure.axes[1], np.zeros(32_000)).get_array().max() < -79.9
+
+
+def test_a_title_in_letters_that_no_font_has_is_no_warning(tmp_path):
+    pytest.importorskip("matplotlib", reason="matplotlib is not installed (extra [plot])")
+    columns = plot.Columns(1.0)
+    columns.add(harness.sung(1.0, 220.0), harness.RATE)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        figure = plot.extraction(columns, columns, None, "\u6b4c \U00013080")
+        figure.savefig(tmp_path / "song.png")
 
 
 def test_all_beside_the_voice(fake, tmp_path):  # noqa: F811
