@@ -119,9 +119,14 @@ def level_gain(vocals: np.ndarray) -> np.float32:
 
     1 for a recording that is silent but for its noise, which would become a voice.
     """
-    level_db = active_level_db(vocals)
-    wanted_db = schema.REFERENCE_DB - level_db if level_db > AUDIO.gate_db else 0.0
-    return np.float32(min(10.0 ** (wanted_db / 20.0), _unclipped(vocals)))
+    return gain_to(schema.REFERENCE_DB, vocals)
+
+
+def gain_to(wanted_db: float, audio: np.ndarray) -> np.float32:
+    """Gain to an active level, as far as PCM16 holds it; 1 at most for what is silent."""
+    level_db = active_level_db(audio)
+    gain = 10.0 ** ((wanted_db - level_db) / 20.0) if level_db > AUDIO.gate_db else 1.0
+    return np.float32(min(gain, _unclipped(audio)))
 
 
 def _unclipped(audio: np.ndarray) -> float:

@@ -131,13 +131,21 @@ def _on_a_melody(
 
 
 def _with_effects(song: songs.Song, version: Version) -> songs.Song:
-    """The voice with effects at the level of the dry one, whose features and levels it keeps."""
-    levels = world.frame_level_db(song.vocals).astype(np.float32)
-    return dataclasses.replace(song, vocals=produced(song.vocals, version.song_id), levels=levels)
+    """The voice with effects, with features and frames' levels of the dry one at its level."""
+    vocals = produced(song.vocals, version.song_id)
+    # Peaks may have kept it below the dry voice.
+    lower_db = songs.active_level_db(vocals) - songs.active_level_db(song.vocals)
+    envelope = world.apply_gain(song.features.envelope, 10.0 ** (lower_db / 20.0))
+    return dataclasses.replace(
+        song,
+        vocals=vocals,
+        features=dataclasses.replace(song.features, envelope=envelope),
+        levels=(world.frame_level_db(song.vocals) + lower_db).astype(np.float32),
+    )
 
 
 def produced(voice: np.ndarray, name: str) -> np.ndarray:
-    """A voice as productions have it, at the records' level: float32 [samples].
+    """A voice as productions have it, as loud as it was if it can be: float32 [samples].
 
     Args:
       voice: the dry one.
@@ -151,7 +159,7 @@ def produced(voice: np.ndarray, name: str) -> np.ndarray:
         wet = _chain(Path(folder), rng)(voice.astype(np.float32), AUDIO.sample_rate)
     if not np.isfinite(wet).all():
         raise DataError(f"song '{name}': effects gave a value that is not finite")
-    return (wet * songs.level_gain(wet)).astype(np.float32)
+    return (wet * songs.gain_to(songs.active_level_db(voice), wet)).astype(np.float32)
 
 
 def _chain(folder: Path, rng: np.random.Generator):
