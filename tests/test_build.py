@@ -1,6 +1,7 @@
 """Records hold the manifest's songs: samples, analysis, statistics."""
 
 import dataclasses
+import hashlib
 import json
 import math
 
@@ -174,7 +175,7 @@ def test_loud_music_is_not_clipped(rows, corpus, tmp_path):
 def test_data_sets_without_the_newer_statistics_are_read(corpus, index, tmp_path):
     """As the first builds wrote dataset.json."""
     values = json.loads((corpus.records / "dataset.json").read_text())
-    del values["failed"]
+    del values["failed"], values["digests"]
     values["statistics"] = {name: values["statistics"][name] for name in ("mean", "std")}
     (tmp_path / "dataset.json").write_text(json.dumps(values))
     old = schema.DatasetIndex.load(tmp_path)
@@ -182,7 +183,24 @@ def test_data_sets_without_the_newer_statistics_are_read(corpus, index, tmp_path
         index.statistics.mean,
         index.statistics.std,
     )
+    assert len(old.identity) == 64 and old.digests == {}
     assert old.statistics.voiced is None and old.failed == () and old.counts == index.counts
+
+
+def test_what_training_sees_is_known_by_its_shards(corpus, index):
+    """Other music, another order or other voices are other records; test records are not seen."""
+    shards = {path.name: path.read_bytes() for path in corpus.records.glob("*.tfrecord")}
+    assert index.digests == {
+        name: hashlib.sha256(data).hexdigest() for name, data in shards.items()
+    }
+
+    def identity(**digests):
+        return dataclasses.replace(index, digests=index.digests | digests).identity
+
+    assert identity() == index.identity
+    assert all(identity(**{name: "0"}) != index.identity for name in shards)
+    unseen = schema.shard_name("test", 0, 1)
+    assert identity(**{unseen: "0"}) == index.identity
 
 
 def test_damaged_analyses_are_made_again(corpus, rows, tmp_path):

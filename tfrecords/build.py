@@ -245,6 +245,7 @@ def _index(
         schema.Statistics.from_dict(result["statistics"]),
         tuple(song for song, _ in failed),
         tuple(names[number] for number in result["unwritten"]),
+        result["digests"],
     )
 
 

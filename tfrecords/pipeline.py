@@ -135,8 +135,10 @@ def song_sums(song: songs.Song) -> tuple[schema.StatisticsSum, schema.Statistics
     )
 
 
-def join(keyed: tuple[str, Iterable[dict[str, Any]]], plan: Plan) -> tuple[str, list]:
-    """Writes a shard: the files of its songs one after the other.
+def join(
+    keyed: tuple[str, Iterable[dict[str, Any]]], plan: Plan
+) -> tuple[str, tuple[str, str | None, list]]:
+    """Writes a shard: the files of its songs one after the other. Gives its name and digest, too.
 
     In an order that has nothing to do with their names: training shuffles neighbours alone, and
     would hear one singer after the other.
@@ -146,24 +148,29 @@ def join(keyed: tuple[str, Iterable[dict[str, Any]]], plan: Plan) -> tuple[str, 
     good = [song for song in done if song["error"] is None]
     good.sort(key=lambda song: hashlib.sha256(f"{song['index']}".encode()).digest())
     # Weights may leave none.
-    if any(song["records"] for song in good):
-        partial = f"{plan.folder}/{shard}.{os.getpid()}.partial"
-        with tf.io.gfile.GFile(partial, "wb") as target:
-            for song in good:
-                _append(plan.song_file(song["index"]), target)
-        tf.io.gfile.rename(partial, f"{plan.folder}/{shard}", overwrite=True)
-    return "all", done
+    if not any(song["records"] for song in good):
+        return "all", (shard, None, done)
+    digest = hashlib.sha256()
+    partial = f"{plan.folder}/{shard}.{os.getpid()}.partial"
+    with tf.io.gfile.GFile(partial, "wb") as target:
+        for song in good:
+            _append(plan.song_file(song["index"]), target, digest)
+    tf.io.gfile.rename(partial, f"{plan.folder}/{shard}", overwrite=True)
+    return "all", (shard, digest.hexdigest(), done)
 
 
-def _append(path: str, target: tf.io.gfile.GFile) -> None:
+def _append(path: str, target: tf.io.gfile.GFile, digest: "hashlib._Hash") -> None:
     with tf.io.gfile.GFile(path, "rb") as source:
         while block := source.read(_COPY_BYTES):
             target.write(block)
+            digest.update(block)
 
 
-def finish(keyed: tuple[str, Iterable[list]], plan: Plan) -> str:
+def finish(keyed: tuple[str, Iterable[tuple[str, str | None, list]]], plan: Plan) -> str:
     """Reduces counts and statistics, in the order of the songs; writes them to result.json."""
-    done = sorted((song for shard in keyed[1] for song in shard), key=lambda song: song["index"])
+    shards = list(keyed[1])
+    done = [song for _, _, found in shards for song in found]
+    done.sort(key=lambda song: song["index"])
     counts: dict[str, int] = {}
     for song in done:
         if song["error"] is None:
@@ -171,6 +178,7 @@ def finish(keyed: tuple[str, Iterable[list]], plan: Plan) -> str:
     sums = [song["sums"] for song in done if song["error"] is None and song["sums"]]
     result = {
         "counts": dict(sorted(counts.items())),
+        "digests": {shard: digest for shard, digest, _ in sorted(shards) if digest},
         "failures": [[song["index"], song["error"]] for song in done if song["error"]],
         # Every song has a record, unless its weight leaves none.
         "unwritten": [

@@ -76,6 +76,8 @@ class DatasetIndex:
     failed: tuple[str, ...] = ()
     # Songs of which a weight below 1 left no record.
     unwritten: tuple[str, ...] = ()
+    # SHA-256 of each shard; earlier versions kept none.
+    digests: dict[str, str] = dataclasses.field(default_factory=dict)
 
     def to_json(self) -> str:
         """The contents of dataset.json."""
@@ -83,9 +85,10 @@ class DatasetIndex:
 
     @property
     def identity(self) -> str:
-        """Digest of what training sees of it: singers, examples, the statistics of the voices."""
-        counts = {name: count for name, count in self.counts.items() if not name.startswith("test")}
-        values = self.singers, counts, dataclasses.asdict(self.statistics)
+        """Digest of what training sees of it: singers, statistics of the voices, every shard."""
+        shards = self.digests or self.counts
+        seen = {name: value for name, value in shards.items() if not name.startswith("test")}
+        values = self.singers, seen, dataclasses.asdict(self.statistics)
         return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
 
     @classmethod
