@@ -9,21 +9,18 @@ and version of the processing are as they were, are not extracted anew. A voice 
 another song is not replaced.
 """
 
-import collections
 import contextlib
 import csv
-import glob
 import hashlib
 import json
 import os
-import re
 import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from absl import flags
 
-from sep_tf import cli, extract, processors
+from sep_tf import catalogue, cli, extract, processors
 from sep_tf.config import ExtractConfig
 from sep_tf.errors import SepTfError
 
@@ -96,7 +93,7 @@ def main(args: list[str]) -> int:
     PROGRAM.require([], "output_dir")
     if not patterns:
         raise cli.UsageError("no pattern of songs given, see --help")
-    songs = find(patterns)
+    songs = catalogue.find(patterns)
     cli.require_packages("apache_beam")
     cli.quiet_tensorflow()
     with cli.quiet_native_log():
@@ -143,60 +140,32 @@ def _tell(plan: list[dict[str, Any]], failed: list[dict[str, Any]], before: int)
     return 1 if failed else 0
 
 
-def find(patterns: Sequence[str]) -> list[tuple[str, str]]:
-    """Songs that match, and a name for each below the output folder.
-
-    A pattern that is a folder stands for all songs in it. Songs are named as they lie below the
-    part of the pattern that is fixed, without their extension, unless they differ in it alone.
-
-    Raises:
-      SepTfError: a pattern matches no audio, or two songs would have one name.
-    """
-    from sep_tf import jobs
-
-    # By its real path: links do not make two songs of one.
-    found: dict[str, tuple[str, str]] = {}
-    for pattern in patterns:
-        if os.path.isdir(pattern):
-            root = pattern
-            files = [os.path.join(pattern, name) for name in jobs.audio_below(pattern)]
-        elif os.path.exists(pattern):  # songs may have brackets in their names
-            root, files = os.path.dirname(pattern), [pattern]
-        else:
-            root = os.path.dirname(re.split(r"[*?[]", pattern, maxsplit=1)[0])
-            files = glob.glob(pattern, recursive=True)
-        songs = [f for f in sorted(files) if jobs.looks_like_a_song(f) and os.path.isfile(f)]
-        if not songs:
-            raise SepTfError(f"{pattern}: no audio file matches")
-        for song in songs:
-            real = os.path.realpath(song)
-            found.setdefault(real, (song, os.path.relpath(song, root or ".")))
-    short = collections.Counter(os.path.splitext(name)[0] for _, name in found.values())
-    first: dict[str, str] = {}
-    for song, name in found.values():
-        stem = os.path.splitext(name)[0]
-        name = stem if short[stem] == 1 else name
-        if name in first:
-            raise SepTfError(
-                f"{song} and {first[name]} would both be called {name}: give patterns that begin "
-                "in one folder"
-            )
-        first[name] = song
-    return [(song, name) for name, song in first.items()]
-
-
 def _element(song: str, name: str, folder: str, settings: dict, features: bool) -> dict[str, Any]:
     """A song as it travels: plain values that every engine can carry."""
+    # Songs that came beside it since, or went, do not change what it is called there.
+    extension = os.path.splitext(song)[1]
+    short = name.removesuffix(extension)
+    called = (n for n in (short, short + extension) if _is_song(_row_file(folder, n), song))
+    name = next(called, name)
     base = os.path.join(folder, name)
-    # Short, whatever the length of the name.
-    row = hashlib.sha256(os.fsencode(name)).hexdigest()[:32]
     return {
         "input": song,
         "output": base + _VOICE,
         "features": base + _FEATURES if features else None,
-        "row": os.path.join(folder, ROWS, row + ".json"),
+        "row": _row_file(folder, name),
         "settings": settings,
     }
+
+
+def _row_file(folder: str, name: str) -> str:
+    # Short, whatever the length of the name.
+    return os.path.join(folder, ROWS, hashlib.sha256(os.fsencode(name)).hexdigest()[:32] + ".json")
+
+
+def _is_song(row_file: str, song: str) -> bool:
+    """Whether a row is of this song, where it is now."""
+    known = _read_row(row_file).get("song", "")
+    return os.path.exists(known) and os.path.samefile(known, song)
 
 
 def _stamp(path: str) -> list[int] | None:

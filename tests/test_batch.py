@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from sep_tf import analysis, audio_io, batch, runtimes
+from sep_tf import analysis, audio_io, batch, catalogue, runtimes
 from tests import harness
 from tfrecords import engine, exclusive
 
@@ -188,17 +188,37 @@ def test_names(songs):
             pass
     every = {"songs/one.wav": "one.wav", "songs/one.flac": "one.flac", "songs/bad.wav": "bad"}
     every |= {"songs/deep/two.flac": "deep/two", "songs/deep/one.wav": "deep/one"}
-    assert dict(batch.find(["songs"])) == dict(batch.find(["songs/**/*"])) == every
-    assert batch.find(["songs/d*/*.flac", "songs/deep/t*"]) == [("songs/deep/two.flac", "deep/two")]
+    assert dict(catalogue.find(["songs"])) == dict(catalogue.find(["songs/**/*"])) == every
+    deep = [("songs/deep/two.flac", "deep/two")]
+    assert catalogue.find(["songs/d*/*.flac", "songs/deep/t*"]) == deep
     os.symlink("../songs", "songs/deep/loop")
     os.mkdir("songs/folder.wav")
-    assert dict(batch.find(["songs"])) == dict(batch.find(["songs/**/*"])) == every
+    assert dict(catalogue.find(["songs"])) == dict(catalogue.find(["songs/**/*"])) == every
     os.unlink("songs/deep/loop")
     os.rename("songs/deep", "a[1]*")
     os.link("songs/one.wav", "Song [Live].wav")
-    assert batch.find(["Song [Live].wav"]) == [("Song [Live].wav", "Song [Live]")]
-    assert batch.find(["a[1]*/two.flac"]) == [("a[1]*/two.flac", "two")]
-    assert dict(batch.find(["a[1]*/"])) == {"a[1]*/one.wav": "one", "a[1]*/two.flac": "two"}
+    assert catalogue.find(["Song [Live].wav"]) == [("Song [Live].wav", "Song [Live]")]
+    assert catalogue.find(["a[1]*/two.flac"]) == [("a[1]*/two.flac", "two")]
+    assert dict(catalogue.find(["a[1]*/"])) == {"a[1]*/one.wav": "one", "a[1]*/two.flac": "two"}
+
+
+def test_a_song_keeps_its_name_when_another_comes_and_goes(songs, capsys):
+    """They differ in their extension alone, which is then part of the newer one's name."""
+    argv = ["songs/o*", "--output_dir=out", "--workers=1", "--nofeatures"]
+    assert batch.run(argv) == 0
+    audio, rate = soundfile.read("songs/one.wav")
+    soundfile.write("songs/one.flac", audio[::-1], rate)
+    assert batch.run(argv) == 0
+    assert capsys.readouterr().out.splitlines()[-1].startswith("2 of 2 songs done, 1 of them bef")
+    outputs = {row["input"]: row["output"] for row in table("out/report.csv")}
+    assert outputs == {
+        "songs/one.wav": "out/one.voice.wav",
+        "songs/one.flac": "out/one.flac.voice.wav",
+    }
+    os.unlink("songs/one.wav")
+    assert batch.run(argv) == 0
+    assert capsys.readouterr().out.startswith("1 of 1 songs done, 1 of them before")
+    assert {row["input"]: row["output"] for row in table("out/report.csv")} == outputs
 
 
 @pytest.mark.slow
