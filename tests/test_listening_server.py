@@ -86,7 +86,14 @@ def test_parts_of_clips(served, folder):
         status, headers, body = ask(served, "GET", path, Range=header)
         assert (status, body) == (206, part)
         assert headers["Content-Range"].endswith(f"/{len(data)}")
-    for header in ("bytes=9-2", "lines=0-1", "bytes=a-b", "bytes=0-1,4-5", f"bytes={10**9}-"):
+    for header in (
+        "bytes=9-2",
+        "lines=0-1",
+        "bytes=a-b",
+        "bytes=0-1,4-5",
+        f"bytes={10**9}-",
+        f"bytes={'9' * 5_000}-",
+    ):
         assert ask(served, "GET", path, Range=header)[0] == 200
 
 
@@ -122,6 +129,9 @@ def test_forged_and_oversized_messages_are_refused(served, folder):
     for length in ("", "-1", "1e3", "²"):
         status = post(served, "/api/participants", {}, Content_Length=length.encode())[0]
         assert status == 411
+    for length in (10**9, "9" * 5_000):
+        sent = str(length).encode()
+        assert post(served, "/api/participants", {}, Content_Length=sent)[0] == 413
     elsewhere = {"Origin": "https://elsewhere.example"}
     assert post(served, "/api/participants", {}, **elsewhere)[0] == 403
     assert post(served, "/api/other", {})[0] == 404

@@ -21,6 +21,8 @@ from sep_tf.listening_test.store import FILE, Refused, Store
 
 # A whole test's answers are a tenth of it.
 LARGEST_MESSAGE = 64 * 1024
+# Numbers of more digits are of no file, and Python refuses to read thousands of them.
+_DIGITS = 18
 # A client that stops in the middle of a message is dropped.
 _TIMEOUT_SECONDS = 30
 _TYPES = {".flac": "audio/flac", ".js": "text/javascript", ".css": "text/css"}
@@ -173,7 +175,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         length = self.headers.get("Content-Length", "")
         if not (length.isascii() and length.isdecimal()):
             raise _Unacceptable(HTTPStatus.LENGTH_REQUIRED, "how long?")
-        if int(length) > LARGEST_MESSAGE:
+        if len(length) > _DIGITS or int(length) > LARGEST_MESSAGE:
             raise _Unacceptable(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "too long")
         body = self.rfile.read(int(length))
         try:
@@ -253,7 +255,8 @@ def _range(header: str, length: int) -> tuple[int, int] | None:
     first, dash, last = text.partition("-")
     if unit.strip() != "bytes" or not dash or not (first or last):
         return None
-    if not all(part == "" or (part.isascii() and part.isdecimal()) for part in (first, last)):
+    numbers = [part for part in (first, last) if part]
+    if not all(x.isascii() and x.isdecimal() and len(x) <= _DIGITS for x in numbers):
         return None
     if first:
         start, stop = int(first), min(int(last) + 1 if last else length, length)
