@@ -38,6 +38,7 @@ _OPEN_ENDED = (
 _MP3_SEARCH = 65_536
 # Whole frames behind the last that is counted are more than an encoder's own way of counting.
 _MP3_JOINED = 8_192
+_ID3V1 = 128
 _OGG_MAX_PAGE = 27 + 255 + 255 * 255
 _OGG_FIRST_PAGE, _OGG_LAST_PAGE = 2, 4
 
@@ -73,19 +74,16 @@ def joined(file: BinaryIO) -> bool:
 
     Args: see `missing`, which found nothing missing.
     """
-    size = file.seek(0, os.SEEK_END)
     file.seek(0)
     if file.read(4) == b"OggS":
-        return _ogg_stream(_ogg_last_page(file, size)) not in _ogg_first_streams(file)
+        return _ogg_begins_again(file)
     index = mp3_index(file)
-    if index is None:  # libsndfile counts the frames, and reads them all
+    # Without one, libsndfile counts the frames and reads them all; 0 is of a killed encoder.
+    if index is None or not index[1]:
         return False
-    behind = sum(index)
-    file.seek(behind)
-    behind += _id3_size(file.read(10))
-    # Tags behind the audio are no frames.
-    alike = _mp3_kind(file, behind) == _mp3_kind(file, index[0])
-    return alike and size - behind > _MP3_JOINED
+    behind = _after_tags(file, sum(index))
+    first, next_one = (_mp3_kind(file, position) for position in (index[0], behind))
+    return first == next_one and _before_tags(file) - behind > _MP3_JOINED
 
 
 def bytes_behind_no_samples(file: BinaryIO) -> int:
@@ -125,9 +123,39 @@ def mp3_index(file: BinaryIO) -> tuple[int, int] | None:
 
 
 def _mp3_kind(file: BinaryIO, position: int) -> int:
-    """What frames of one encoding begin with: sync, version, layer and sample rate."""
+    """What every frame of MP3 begins with: sync and layer."""
     file.seek(position)
-    return int.from_bytes(file.read(3), "big") & 0xFFFE0C
+    return int.from_bytes(file.read(2), "big") & 0xFFE6
+
+
+def _after_tags(file: BinaryIO, position: int) -> int:
+    """Where tags end that begin there: ID3v1 and APE of one recording, ID3v2 of the next."""
+    while True:
+        file.seek(position)
+        head = file.read(32)
+        length = _ID3V1 if head[:3] == b"TAG" else _id3_size(head) or _ape_size(head)
+        if not length:
+            return position
+        position += length
+
+
+def _before_tags(file: BinaryIO) -> int:
+    """Where the tags begin that a file ends with: APE, then ID3v1."""
+    position = file.seek(0, os.SEEK_END)
+    file.seek(max(position - _ID3V1, 0))
+    if file.read(3) == b"TAG":
+        position -= _ID3V1
+    file.seek(max(position - 32, 0))
+    return position - _ape_size(file.read(32))
+
+
+def _ape_size(mark: bytes) -> int:
+    """Bytes of the APE tag that has this header or footer, 0 where it is none."""
+    if len(mark) < 32 or mark[:8] != b"APETAGEX":
+        return 0
+    # Items and footer; 32 more where there is a header.
+    length, _, flags = struct.unpack_from("<III", mark, 12)
+    return length + 32 * (flags >> 31)
 
 
 def _missing_bytes(data: tuple[int, int] | None, size: int) -> str | None:
@@ -162,35 +190,27 @@ def _data_chunk(file: BinaryIO, size: int, layout: _Chunks) -> tuple[int, int] |
 
 def _ogg_has_end(file: BinaryIO, size: int) -> bool:
     """Whether the last page is whole and marked as the end of its stream."""
-    page = _ogg_last_page(file, size)
-    if len(page) < 27 or not page[5] & _OGG_LAST_PAGE:
-        return False
-    segments = page[27 : 27 + page[26]]
-    return len(page) >= 27 + page[26] + sum(segments)
-
-
-def _ogg_last_page(file: BinaryIO, size: int) -> bytes:
-    """From the last page's beginning to the end of the file; nothing where there is none."""
     file.seek(max(0, size - 2 * _OGG_MAX_PAGE))
     tail = file.read()
     page = tail.rfind(b"OggS")
-    return tail[page:] if page >= 0 else b""
+    if page < 0 or len(tail) < page + 27 or not tail[page + 5] & _OGG_LAST_PAGE:
+        return False
+    segments = tail[page + 27 : page + 27 + tail[page + 26]]
+    return len(tail) >= page + 27 + tail[page + 26] + sum(segments)
 
 
-def _ogg_stream(page: bytes) -> bytes:
-    """The number of the stream that a page is of."""
-    return page[14:18]
-
-
-def _ogg_first_streams(file: BinaryIO) -> set[bytes]:
-    """The streams that begin at the start of a file, and so run beside each other."""
-    found, position = set(), 0
+def _ogg_begins_again(file: BinaryIO) -> bool:
+    """Whether a stream begins behind others' sound; those that begin together are one recording."""
+    position, sounding = 0, False
     while True:
         file.seek(position)
         page = file.read(27 + 255)
-        if len(page) < 27 or page[:4] != b"OggS" or not page[5] & _OGG_FIRST_PAGE:
-            return found
-        found.add(_ogg_stream(page))
+        if len(page) < 27 or page[:4] != b"OggS":
+            return False
+        begins = bool(page[5] & _OGG_FIRST_PAGE)
+        if begins and sounding:
+            return True
+        sounding = not begins
         position += 27 + page[26] + sum(page[27 : 27 + page[26]])
 
 

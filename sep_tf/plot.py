@@ -68,6 +68,11 @@ def of_file(path: StrPath, offset: float, duration: float | None) -> Columns:
     return columns
 
 
+def quiet_about_letters() -> None:
+    """Letters that no font here has are drawn as boxes, without a warning for each."""
+    warnings.filterwarnings("ignore", "Glyph .* missing", UserWarning)
+
+
 def extraction(mixture: Columns, voice: Columns, f0: np.ndarray | None, title: str):
     """Draws the mixture with the singer's f0 over it, and the extracted voice below.
 
@@ -80,8 +85,7 @@ def extraction(mixture: Columns, voice: Columns, f0: np.ndarray | None, title: s
     Returns:
       The matplotlib figure.
     """
-    # Letters that no font here has are drawn as boxes.
-    warnings.filterwarnings("ignore", "Glyph .* missing", UserWarning)
+    quiet_about_letters()
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 

@@ -221,6 +221,17 @@ def test_a_song_keeps_its_name_when_another_comes_and_goes(songs, capsys):
     assert {row["input"]: row["output"] for row in table("out/report.csv")} == outputs
 
 
+def test_a_name_that_is_kept_is_nobody_elses(songs, capsys):
+    argv = ["--output_dir=out", "--workers=1", "--nofeatures"]
+    soundfile.write("songs/one.flac", *soundfile.read("songs/one.wav"))
+    assert batch.run(["songs/one.*", *argv]) == 0
+    os.unlink("out/one.flac.voice.wav")
+    os.unlink("songs/one.wav")
+    soundfile.write("songs/one.flac.wav", *soundfile.read("songs/one.flac"))
+    line = harness.one_line_error(batch.run, ["songs/one.*", *argv], capsys)
+    assert "would both be out/one.flac.voice.wav" in line
+
+
 @pytest.mark.slow
 def test_in_several_processes(songs, capsys):
     assert batch.run(["songs/**/*.flac", "songs/o*", "--output_dir=out", "--workers=2"]) == 0

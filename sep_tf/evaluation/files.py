@@ -17,7 +17,7 @@ AUDIO_SUFFIX = ".flac"
 SHARED = ("mixture", "reference")
 # What numpy says of a file of arrays that is cut short or something else.
 DAMAGED = (
-    OSError, ValueError, KeyError, EOFError, NotImplementedError, tokenize.TokenError,
+    OSError, ValueError, KeyError, EOFError, RuntimeError, tokenize.TokenError,
     zipfile.BadZipFile,
 )  # fmt: skip
 

@@ -28,6 +28,7 @@ def _pyplot():
     import matplotlib
 
     matplotlib.use("Agg")
+    plot.quiet_about_letters()
     from matplotlib import pyplot
 
     return pyplot
