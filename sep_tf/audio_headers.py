@@ -69,15 +69,16 @@ def missing(file: BinaryIO) -> str | None:
     return None
 
 
-def joined(file: BinaryIO) -> bool:
+def joined(file: BinaryIO, index: tuple[int, int] | None) -> bool:
     """Whether another recording follows, which libsndfile does not read: `cat a.mp3 b.mp3`.
 
-    Args: see `missing`, which found nothing missing.
+    Args:
+      file: see `missing`, which found nothing missing.
+      index: its `mp3_index`.
     """
     file.seek(0)
     if file.read(4) == b"OggS":
         return _ogg_begins_again(file)
-    index = mp3_index(file)
     # Without one, libsndfile counts the frames and reads them all; 0 is of a killed encoder.
     if index is None or not index[1]:
         return False
@@ -195,8 +196,7 @@ def _ogg_has_end(file: BinaryIO, size: int) -> bool:
     page = tail.rfind(b"OggS")
     if page < 0 or len(tail) < page + 27 or not tail[page + 5] & _OGG_LAST_PAGE:
         return False
-    segments = tail[page + 27 : page + 27 + tail[page + 26]]
-    return len(tail) >= page + 27 + tail[page + 26] + sum(segments)
+    return len(tail) >= page + _ogg_page_length(tail[page:])
 
 
 def _ogg_begins_again(file: BinaryIO) -> bool:
@@ -211,7 +211,12 @@ def _ogg_begins_again(file: BinaryIO) -> bool:
         if begins and sounding:
             return True
         sounding = not begins
-        position += 27 + page[26] + sum(page[27 : 27 + page[26]])
+        position += _ogg_page_length(page)
+
+
+def _ogg_page_length(head: bytes) -> int:
+    """Bytes of a page, by its header and the table of segments behind it."""
+    return 27 + head[26] + sum(head[27 : 27 + head[26]])
 
 
 def _id3_size(header: bytes) -> int:

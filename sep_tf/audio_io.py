@@ -266,9 +266,9 @@ def _open(path: StrPath) -> Iterator[soundfile.SoundFile]:
         raw = stack.enter_context(_open_raw(path))
         if lacking := audio_headers.missing(raw):
             raise AudioError(f"{path}: truncated: {lacking}")
-        if audio_headers.joined(raw):
-            raise AudioError(f"{path}: holds several recordings, join them: {_ffmpeg(path)}")
         index = audio_headers.mp3_index(raw)
+        if audio_headers.joined(raw, index):
+            raise AudioError(f"{path}: holds several recordings, join them: {_ffmpeg(path)}")
         raw.seek(0)  # libsndfile shares this position from here on
         try:
             file = stack.enter_context(_Sequential(raw.fileno(), closefd=False))

@@ -107,7 +107,11 @@ def main(args: list[str]) -> int:
     settings["processing"] = analysis.VERSION
     made = (FLAGS.output_dir, settings, FLAGS.features and system != "unet")
     plan = [_element(song, name, *made) for song, name in songs]
-    _require_distinct(plan)
+    # A song may keep the name that another one would get now.
+    catalogue.require_distinct(
+        [(element["input"], element["output"]) for element in plan],
+        "another --output_dir is needed",
+    )
     rows = os.path.join(FLAGS.output_dir, ROWS)
     with exclusive.held(rows):  # what another run writes looks like what a killed one left
         _remove_partial(rows)
@@ -156,18 +160,6 @@ def _element(song: str, name: str, folder: str, settings: dict, features: bool) 
         "row": _row_file(folder, name),
         "settings": settings,
     }
-
-
-def _require_distinct(plan: list[dict[str, Any]]) -> None:
-    """A song may keep the name that another one would get now."""
-    first: dict[str, str] = {}
-    for element in plan:
-        song, output = element["input"], element["output"]
-        if output in first:
-            raise SepTfError(
-                f"{song} and {first[output]} would both be {output}: another --output_dir is needed"
-            )
-        first[output] = song
 
 
 def _row_file(folder: str, name: str) -> str:

@@ -4,7 +4,7 @@ import collections
 import glob
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from sep_tf.errors import SepTfError
 
@@ -38,14 +38,21 @@ def find(patterns: Sequence[str]) -> list[tuple[str, str]]:
             real = os.path.realpath(song)
             found.setdefault(real, (song, os.path.relpath(song, root or ".")))
     short = collections.Counter(os.path.splitext(name)[0] for _, name in found.values())
-    first: dict[str, str] = {}
+    named = []
     for song, name in found.values():
         stem = os.path.splitext(name)[0]
-        name = stem if short[stem] == 1 else name
-        if name in first:
-            raise SepTfError(
-                f"{song} and {first[name]} would both be called {name}: give patterns that begin "
-                "in one folder"
-            )
-        first[name] = song
-    return [(song, name) for name, song in first.items()]
+        named.append((song, stem if short[stem] == 1 else name))
+    require_distinct(
+        [(song, f"called {name}") for song, name in named],
+        "give patterns that begin in one folder",
+    )
+    return named
+
+
+def require_distinct(songs: Iterable[tuple[str, str]], advice: str) -> None:
+    """Raises SepTfError where two songs would both be the same, as "called deep/one"."""
+    first: dict[str, str] = {}
+    for song, what in songs:
+        if what in first:
+            raise SepTfError(f"{song} and {first[what]} would both be {what}: {advice}")
+        first[what] = song
